@@ -1,0 +1,141 @@
+# Needs GNU make and Python 3.11 or newer; everything else is installed into $(VENV).
+# Another Python:   make test PYTHON=python3.13 VENV=.venv-3.13
+# Some tests only:  make test ARGS='-k redis'
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+
+VENV ?= .venv
+BARE_VENV ?= $(VENV)-bare
+ARGS ?=
+
+# The first that really runs: a version manager's shim exists also for a Python that is not chosen.
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11
+IS_RECENT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for candidate in $(CANDIDATES); do \
+	"$$candidate" -c '$(IS_RECENT)' 2>/dev/null && { command -v "$$candidate"; break; }; done)
+NO_PYTHON := No Python 3.11 or newer with its venv module was found. \
+	Install one, or name it: make PYTHON=/path/to/python
+
+PY := $(VENV)/bin/python
+BARE_PY := $(BARE_VENV)/bin/python
+INSTALL := -m pip install --quiet --disable-pip-version-check
+CODE := $(wildcard cqrs_ddd_health tests benchmarks examples)
+
+# What a run of the tests depends on: `make check` repeats only the runs that are missing or old.
+SOURCES := pyproject.toml $(wildcard *.md) \
+	$(shell find $(CODE) schemas deploy docs -type f -not -name '*.py[co]' 2>/dev/null)
+RUNS := test bare $(notdir $(wildcard tests/faults))
+DONE := $(RUNS:%=build/%.done)
+
+
+.PHONY: help
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+
+# ---------------------------------------------------------------- what is installed
+
+%/.created:
+	@test -n '$(PYTHON)' || { echo '$(strip $(NO_PYTHON))' >&2; exit 1; }
+	@'$(PYTHON)' -c '$(IS_RECENT)' || { echo '$(PYTHON): $(strip $(NO_PYTHON))' >&2; exit 1; }
+	@echo "Setting up $(@D) with $(PYTHON)"
+	@'$(PYTHON)' -m venv --clear $(@D)
+	@$(@D)/bin/python $(INSTALL) --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.package: pyproject.toml | $(VENV)/.created
+	@echo 'Installing the package with all extras'
+	@$(PY) $(INSTALL) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.package
+	@echo 'Installing the test servers and the tools'
+	@$(PY) $(INSTALL) --group dev
+	@touch $@
+
+$(BARE_VENV)/.bare: pyproject.toml | $(BARE_VENV)/.created
+	@echo 'Installing the package without any extra'
+	@$(BARE_PY) $(INSTALL) --editable . --group bare
+	@touch $@
+
+
+# ---------------------------------------------------------------- running
+
+.PHONY: run
+run: $(VENV)/.package  ## set up what it needs, start the demo service and print its address
+	@exec $(VENV)/bin/cqrs-health serve --demo $(ARGS)
+
+
+# ---------------------------------------------------------------- testing
+
+# Each run clears only its own data, so that `make coverage` can add up all runs.
+# $(1) the run, $(2) its Python, $(3) its tests, $(4) options of coverage
+define run-tests
+@mkdir -p build/coverage
+@rm -f build/$(1).done build/coverage/$(1).*
+COVERAGE_FILE='$(CURDIR)/build/coverage/$(1)' $(2) -m coverage run $(4) -m pytest $(3) $(ARGS)
+$(if $(ARGS),,@touch build/$(1).done)
+endef
+
+# SQLAlchemy switches greenlets; there are none where no extra is installed.
+GREENLETS := --concurrency=thread,greenlet
+
+.PHONY: test
+test: $(VENV)/.dev  ## set up everything and run the tests
+	$(call run-tests,test,$(PY),tests/core tests/extras,$(GREENLETS))
+
+.PHONY: bare
+bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed
+	$(call run-tests,bare,$(BARE_PY),tests/core,)
+
+.PHONY: faults
+faults: $(VENV)/.dev  ## run the fault tests: servers that hang, freeze and die
+	$(call run-tests,faults,$(PY),tests/faults,$(GREENLETS))
+
+$(DONE): build/%.done: $(SOURCES)
+	@$(MAKE) --no-print-directory $* ARGS=
+
+.PHONY: coverage
+coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/combined
+coverage: $(VENV)/.dev $(DONE)  ## add up all runs; every branch must have been taken
+	@rm -f build/coverage/combined
+	$(PY) -m coverage combine --quiet --keep $(RUNS:%=build/coverage/%.*)
+	$(PY) -m coverage report --fail-under=100
+
+.PHONY: bench
+bench: $(VENV)/.dev  ## run the benchmarks
+	$(PY) -m benchmarks $(ARGS)
+
+
+# ---------------------------------------------------------------- checking
+
+.PHONY: check
+check: lint types coverage  ## lint, types, the runs that are missing, coverage
+
+.PHONY: lint
+lint: $(VENV)/.dev  ## ruff: rules and format
+	$(PY) -m ruff check $(CODE)
+	$(PY) -m ruff format --check $(CODE)
+
+.PHONY: types
+types: $(VENV)/.dev  ## mypy and pyright, both strict, and the types that users see
+	$(PY) -m mypy $(CODE)
+	$(PY) -m pyright --pythonpath $(PY) $(CODE)
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pyright --verifytypes cqrs_ddd_health --ignoreexternal
+
+.PHONY: format
+format: $(VENV)/.dev  ## write the code as ruff wants it
+	$(PY) -m ruff check --fix-only $(CODE)
+	$(PY) -m ruff format $(CODE)
+
+.PHONY: schemas
+schemas: $(VENV)/.package  ## write the JSON Schemas
+	$(VENV)/bin/cqrs-health export schemas
+
+.PHONY: clean
+clean:  ## remove everything that make made
+	rm -rf build dist .hypothesis .ruff_cache $(VENV) $(BARE_VENV)
+	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +

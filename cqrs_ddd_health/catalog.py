@@ -1,0 +1,157 @@
+"""The registered checks by name, with the options that each of them ended up with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from .checks.callable import Check, asker_of
+from .errors import DuplicateNameError, UnknownNameError
+from .flights import Slot
+from .models import Probe
+from .names import fold, require_name
+from .options import (
+    CheckOptions,
+    options_from_keywords,
+    require_instance,
+    require_probe,
+    require_several,
+)
+from .settings import HealthSettings
+
+__all__ = ["Catalog", "Selection"]
+
+MAX_SELECTIONS = 64
+"""How many answers to "which checks?" are remembered until the next change."""
+
+
+class Selection(NamedTuple):
+    """Which components a report is about."""
+
+    probe: Probe | None
+    tags: frozenset[str]
+
+    @classmethod
+    def of(cls, probe: Probe | None, tags: Iterable[str]) -> Selection:
+        """Return the selection that an asker means, or raise `InvalidOptionError`."""
+        if probe is not None:
+            require_probe(probe)
+        names = [require_name(tag, "tag") for tag in require_several("tags", tags)]
+        return cls(probe, frozenset(names))
+
+    def takes(self, *, critical: bool, probes: Sequence[Probe], tags: Sequence[str]) -> bool:
+        """Whether a component is in it: what is not critical gates no probe."""
+        if self.probe is not None and not (critical and self.probe in probes):
+            return False
+        return not self.tags or not self.tags.isdisjoint(tags)
+
+
+class Catalog:
+    """The slots of a registry. Readers need no lock: every change makes a new mapping."""
+
+    def __init__(self, settings: HealthSettings) -> None:
+        self._settings = settings
+        self._general = CheckOptions(timeout_seconds=settings.check_timeout_seconds)
+        self.slots: Mapping[str, Slot] = {}
+        self._current: tuple[Mapping[str, Slot], dict[Selection, tuple[Slot, ...]]] = {}, {}
+        self._by_fold: dict[str, str] = {}
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child, where nobody is left to open a lock that was held."""
+        self._lock = threading.RLock()
+
+    def add(
+        self,
+        name: str,
+        check: Check,
+        options: CheckOptions | None,
+        keywords: CheckOptions,
+        *,
+        replace: bool,
+    ) -> None:
+        """Put `check` under `name`; `HealthRegistry.register` says what is refused."""
+        require_instance("options", options, CheckOptions)
+        own, specific = _own_options(name, check), self._settings.options_of(name)
+        # Many checks say nothing of their own, and then share what is kept.
+        layers = tuple(map(_unless_empty, (own, options, keywords, specific)))
+        resolved = self._general.overlaid(*layers) if any(layers) else self._general
+        slot = Slot(name, asker_of(name, check, blocking=resolved.blocking), resolved, layers)
+        with self._lock:
+            self._require_free(name, replace=replace)
+            self._by_fold[fold(name)] = name
+            if name in self.slots:
+                self.slots[name].gone = True
+            self._change({**self.slots, name: slot})
+
+    def set_up(self, folded: str, check: Check) -> str:
+        """Put `check` under the name that the environment spells so, and return that name.
+
+        What has it already gives way and leaves its options: the environment is more specific.
+        """
+        with self._lock:
+            name = self._by_fold.get(folded, folded)
+            slot = self.slots.get(name)
+            _, options, keywords, _ = slot.layers if slot is not None else (None,) * 4
+            self.add(name, check, options, keywords or CheckOptions(), replace=True)
+        return name
+
+    def slot(self, name: str) -> Slot:
+        """Return the slot of that check, or raise `UnknownNameError`."""
+        try:
+            return self.slots[name]
+        except (KeyError, TypeError):
+            known = list(self.slots)
+            raise UnknownNameError(f"there is no check {name!r}, only {known!r}") from None
+
+    def remove(self, name: str) -> None:
+        """Remove that check, or raise `UnknownNameError`."""
+        with self._lock:
+            self.slot(name).gone = True
+            del self._by_fold[fold(name)]
+            self._change({key: slot for key, slot in self.slots.items() if key != name})
+
+    def select(self, selection: Selection) -> tuple[Slot, ...]:
+        """Return the slots of enabled checks that the selection takes."""
+        slots, selected = self._current
+        taken = selected.get(selection)
+        if taken is None:
+            taken = tuple(slot for slot in slots.values() if _is_taken(slot.options, selection))
+            if len(selected) < MAX_SELECTIONS:
+                selected[selection] = taken
+        return taken
+
+    def _change(self, slots: Mapping[str, Slot]) -> None:
+        self.slots = slots
+        self._current = slots, {}
+
+    def _require_free(self, name: str, *, replace: bool) -> None:
+        if name in self.slots:
+            if replace:
+                return
+            raise DuplicateNameError(f"check {name!r} is registered already, and replace is false")
+        other = self._by_fold.get(fold(name))
+        if other is not None:
+            raise DuplicateNameError(
+                f"check {name!r} and check {other!r} are both {fold(name).upper()} in the "
+                "environment; rename one"
+            )
+
+
+def _own_options(name: str, check: Check) -> CheckOptions | None:
+    """Return what a typed check says of itself: its `timeout_seconds`, if it has one."""
+    if not hasattr(type(check), "check"):
+        return None
+    own = {"timeout_seconds": getattr(check, "timeout_seconds", None)}
+    return options_from_keywords(name, own)
+
+
+def _unless_empty(options: CheckOptions | None) -> CheckOptions | None:
+    return options if options is not None and options.model_fields_set else None
+
+
+def _is_taken(options: CheckOptions, selection: Selection) -> bool:
+    return options.enabled and selection.takes(
+        critical=options.critical, probes=options.probes, tags=options.tags
+    )

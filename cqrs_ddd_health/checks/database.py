@@ -1,0 +1,161 @@
+"""Is the database there: `SELECT 1` through the application's own sessions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from inspect import isawaitable
+from typing import TYPE_CHECKING, TypeAlias
+
+from cqrs_ddd_health.models import CheckResult
+from cqrs_ddd_health.threads import needs_loop, run_blocking
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+__all__ = ["DatabaseHealthCheck"]
+
+QUERY = "SELECT 1"
+SQLITE_QUERY = "PRAGMA schema_version"
+"""SQLite answers `SELECT 1` without a look at its file; this it reads from there."""
+
+
+SessionFactory: TypeAlias = (
+    "Callable[[], AbstractAsyncContextManager[object] | AbstractContextManager[object]]"
+)
+
+
+class DatabaseHealthCheck:
+    """Executes `SELECT 1` in a session of `session_factory`.
+
+    `session_factory()` returns an async or a sync context manager of a session with `execute`:
+    an `async_sessionmaker`, a `sessionmaker`, an engine's `connect`, or one's own. What is sync is
+    called and used on one daemon thread; so is a factory of which that is not known yet, unless it
+    asks for a running event loop. A SQLAlchemy session is given `text("SELECT 1")`, any other the
+    string. Of SQLite SQLAlchemy also asks `PRAGMA schema_version`: a file that is no database is
+    down. One that was taken away is seen only by connections that are opened after, so that the
+    engine needs `poolclass=NullPool`, and a URL with `mode=rw`, or they would make a new one.
+
+    `check()` raises what the session raises; calling the check itself gives true or false.
+    """
+
+    def __init__(self, session_factory: SessionFactory) -> None:
+        self._session_factory = session_factory
+        self._is_async = _gives_async_sqlalchemy(session_factory)
+
+    async def __call__(self) -> bool:
+        """Return whether the database answered; whatever it raised is swallowed."""
+        try:
+            await self.check()
+        except Exception:
+            return False
+        return True
+
+    async def check(self) -> CheckResult:
+        """Return what the database tells of itself; raises what the session raises."""
+        if self._is_async:
+            return await _check_async(self._session_factory())
+        try:
+            opened = await run_blocking(lambda: _opened(self._session_factory))
+        except RuntimeError as error:
+            if not needs_loop(error):
+                raise
+            opened = self._session_factory()  # it is made for tasks, as a scoped async session is
+        if isinstance(opened, CheckResult):
+            return opened
+        self._is_async = True
+        return await _check_async(opened)
+
+
+def _gives_async_sqlalchemy(factory: SessionFactory) -> bool:
+    owner = getattr(factory, "__self__", factory)
+    return any(module.startswith("sqlalchemy.ext.asyncio") for module in _modules(owner))
+
+
+def _opened(
+    factory: SessionFactory,
+) -> AbstractAsyncContextManager[object] | AbstractContextManager[object] | CheckResult:
+    """Call the factory, and go on with a sync session on the same thread: it may belong to it."""
+    context = factory()
+    if isinstance(context, AbstractAsyncContextManager):
+        return context
+    return _check_sync(context)
+
+
+async def _check_async(
+    context: AbstractAsyncContextManager[object] | AbstractContextManager[object],
+) -> CheckResult:
+    if not isinstance(context, AbstractAsyncContextManager):
+        return await run_blocking(lambda: _check_sync(context))
+    async with context as session:
+        for statement in _statements(session):
+            answer = _execute(session, statement)
+            if isawaitable(answer):
+                await answer
+        return CheckResult(details=_details(session))
+
+
+def _check_sync(context: AbstractContextManager[object]) -> CheckResult:
+    with context as session:
+        for statement in _statements(session):
+            _execute(session, statement)
+        return CheckResult(details=_details(session))
+
+
+def _execute(session: object, statement: object) -> object:
+    execute: Callable[[object], object] = getattr(session, "execute")  # noqa: B009 - duck-typed
+    return execute(statement)
+
+
+def _statements(session: object) -> Sequence[object]:
+    if not _is_sqlalchemy(session):
+        return [QUERY]
+    from sqlalchemy import text
+
+    engine = _engine(session)
+    is_sqlite = engine is not None and engine.dialect.name == "sqlite"
+    return [text(QUERY), text(SQLITE_QUERY)] if is_sqlite else [text(QUERY)]
+
+
+def _is_sqlalchemy(session: object) -> bool:
+    """Whether any class of it is SQLAlchemy's, without importing SQLAlchemy to find out."""
+    if "sqlalchemy" not in sys.modules:
+        return False
+    return any(module.partition(".")[0] == "sqlalchemy" for module in _modules(session))
+
+
+def _modules(instance: object) -> list[str]:
+    return [base.__module__ for base in type(instance).__mro__]
+
+
+def _details(session: object) -> dict[str, object]:
+    engine = _engine(session) if _is_sqlalchemy(session) else None
+    if engine is None:
+        return {}
+    dialect = engine.dialect
+    version = getattr(dialect, "server_version_info", None)
+    return {
+        "dialect": dialect.name,
+        "driver": dialect.driver,
+        "server_version": ".".join(map(str, version)) if version else None,
+        "pool": _pool_numbers(engine.pool),
+    }
+
+
+def _engine(session: object) -> Engine | None:
+    bind = getattr(session, "bind", None) or getattr(session, "engine", None)
+    engine = getattr(bind, "engine", bind)
+    return getattr(engine, "sync_engine", engine)
+
+
+def _pool_numbers(pool: object) -> dict[str, object]:
+    """Only a pool that bounds its connections counts them; the others tell nothing."""
+    names = {
+        "size": "size",
+        "checked_in": "checkedin",
+        "checked_out": "checkedout",
+        "overflow": "overflow",
+    }
+    methods = {key: getattr(pool, name, None) for key, name in names.items()}
+    return {key: method() for key, method in methods.items() if callable(method)}

@@ -1,0 +1,362 @@
+"""`cqrs-health`: health from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from importlib import import_module
+
+# `probe` is a new process every few seconds: what it does not need is imported where it is used.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .models import HealthReport
+    from .registry import HealthRegistry
+    from .settings import HealthSettings
+
+__all__ = ["main"]
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130  # the last as a shell says it
+MAX_SECONDS = 86_400.0
+
+_CLEAR = "\x1b[H\x1b[J"  # ECMA-48: to the upper left corner, and erase from there to the end
+
+_NOTHING = """\
+cqrs-health: there is nothing to {0}. A service without checks would always look healthy.
+Name what to ask in the environment, or a registry of your application that has checks:
+  CQRS_HEALTH_CHECKS__DATABASE__URL=postgresql+asyncpg://... cqrs-health {0}
+  cqrs-health {0} --registry myapp.health:registry
+  CQRS_HEALTH_SERVE_REGISTRY=myapp.health:registry cqrs-health {0}
+or look at an example:
+  cqrs-health {0} --demo"""
+
+
+class _UsageError(Exception):
+    """What the user asked for cannot be done; the message says why and what can."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 not well, 2 usage or configuration."""
+    options = _options(arguments)
+    try:
+        code: int = options.run(options)
+    except _UsageError as error:
+        sys.stderr.write(f"{error}\n")
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read has gone; what is left is flushed to nowhere at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:  # argparse would show them whole, and one may be a URL with a password
+        names = (word.partition("=")[0] if word.startswith("-") else "..." for word in unknown)
+        parser.error(f"unrecognized arguments: {' '.join(names)}")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cqrs-health", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
+    _describe_serve(commands.add_parser("serve", help="answer health probes over HTTP"))
+    _describe_check(commands.add_parser("check", help="run the checks and print a table"))
+    _describe_probe(commands.add_parser("probe", help="ask a URL: 0 for a 2xx, else 1"))
+    _describe_export(commands.add_parser("export", help="write the JSON Schemas"))
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only if it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"{parser.prog} {version('cqrs-ddd-health')}\n")
+        parser.exit(OK)
+
+
+def _describe_serve(serve: argparse.ArgumentParser) -> None:
+    serve.description = (
+        "Answer health probes over HTTP. Settings come from CQRS_HEALTH_* variables."
+    )
+    _add_registry(serve)
+    serve.add_argument("--host", help="the address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, help="the port to listen on (8000), 0 for a free one")
+    serve.set_defaults(run=_serve)
+
+
+def _describe_check(check: argparse.ArgumentParser) -> None:
+    check.description = (
+        "Run the checks once and print a table. Exit code 0 for healthy or degraded, 1 for "
+        "unhealthy, 2 if there is nothing to check. Settings come from CQRS_HEALTH_* variables."
+    )
+    _add_registry(check)
+    check.add_argument("--json", action="store_true", help="the report as JSON, on one line")
+    check.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=2.0,
+        metavar="SECONDS",
+        help="check again and again, every 2 seconds if not told otherwise, until Ctrl-C",
+    )
+    check.add_argument(
+        "--deadline",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long to wait; a check that has not answered by then is pending",
+    )
+    check.add_argument(
+        "--explain",
+        action="store_true",
+        help="run nothing: show each check's options, who said so, and which probes it gates",
+    )
+    check.set_defaults(run=_check)
+
+
+def _add_registry(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--demo", action="store_true", help="a database, the disk and a worker")
+    what.add_argument("--registry", metavar="MODULE:ATTRIBUTE", help="your application's registry")
+    parser.add_argument(
+        "--strict-settings",
+        action="store_true",
+        help="refuse unknown CQRS_HEALTH_* variables, of which there is a warning otherwise",
+    )
+
+
+def _describe_probe(probe: argparse.ArgumentParser) -> None:
+    probe.description = (
+        "Ask a URL once, for Docker's HEALTHCHECK and exec probes. Exit code 0 for a 2xx, 1 for "
+        "any other answer or none, 2 for a URL that cannot be asked."
+    )
+    probe.add_argument("url", metavar="URL", help="http:// or https://")
+    probe.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=2.0,
+        metavar="SECONDS",
+        help="how long all of it may take (2)",
+    )
+    probe.set_defaults(run=_probe)
+
+
+def _describe_export(export: argparse.ArgumentParser) -> None:
+    export.description = "Write the JSON Schemas of reports, answers and settings, a file each."
+    export.add_argument("what", choices=["schemas"], help="what to write")
+    export.add_argument(
+        "directory", nargs="?", default="schemas", metavar="DIRECTORY", help="where to (./schemas)"
+    )
+    export.set_defaults(run=_export)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, got {text!r}")
+    return seconds
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from .probe import probe
+
+    try:
+        failure = probe(options.url, options.timeout)
+    except ValueError as error:
+        raise _UsageError(f"cqrs-health: {error}") from None
+    if failure is None:
+        return OK
+    sys.stderr.write(f"{failure}\n")
+    return FAILED
+
+
+def _export(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from .schema import write_schemas
+
+    try:
+        files = write_schemas(Path(options.directory))
+    except OSError as error:
+        raise _UsageError(f"cqrs-health: cannot write the schemas: {error}") from None
+    sys.stdout.writelines(f"{file}\n" for file in files)
+    return OK
+
+
+def _serve(options: argparse.Namespace) -> int:
+    registry = _registry(options)
+    settings = registry.settings
+    host = options.host or settings.serve_host
+    port = settings.serve_port if options.port is None else options.port
+    try:
+        from .server import serve
+    except ImportError:
+        raise _UsageError(
+            "cqrs-health: serving needs uvicorn: pip install 'cqrs-ddd-health[uvicorn]'"
+        ) from None
+    with _listening(host, port) as listener:
+        bound_host, bound_port = listener.getsockname()[:2]
+        shown = f"[{bound_host}]" if ":" in bound_host else bound_host
+        sys.stdout.write(f"Health page: http://{shown}:{bound_port}/health/page\n")
+        if options.demo:
+            from .demo import demo_database
+
+            sys.stdout.write(f"Its database is {demo_database()}: move it away and look.\n")
+        sys.stdout.flush()
+        serve(registry, listener)
+    return OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    import asyncio
+
+    registry = _registry(options)
+    if options.explain:
+        _explain(registry, as_json=options.json)
+        return OK
+    try:
+        return _watched(registry, options) if options.watch else _checked(registry, options)
+    finally:
+        asyncio.run(registry.aclose())
+
+
+def _checked(registry: HealthRegistry, options: argparse.Namespace) -> int:
+    report = registry.report_sync(deadline_seconds=options.deadline)
+    _show(report, options)
+    return FAILED if report.status == "unhealthy" else OK
+
+
+def _watched(registry: HealthRegistry, options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):  # either signal is how it is meant to end
+        while True:
+            _show(registry.report_sync(deadline_seconds=options.deadline), options)
+            time.sleep(options.watch)
+    return OK
+
+
+def _explain(registry: HealthRegistry, *, as_json: bool) -> None:
+    from .explanation import explained, explained_as_json
+
+    origins = {name: registry.origins(name) for name in registry.names}
+    if as_json:
+        _write(f"{explained_as_json(origins)}\n", "utf-8")
+    else:
+        _write(explained(origins), sys.stdout.encoding)
+
+
+def _show(report: HealthReport, options: argparse.Namespace) -> None:
+    from .table import table
+
+    if options.json:
+        _write(f"{report.model_dump_json()}\n", "utf-8")
+    elif sys.stdout.isatty():
+        coloured = not os.environ.get("NO_COLOR")
+        text = table(report, width=shutil.get_terminal_size().columns, coloured=coloured)
+        _write(text if options.watch is None else f"{_CLEAR}{text}", sys.stdout.encoding)
+    else:
+        text = table(report)
+        _write(text if options.watch is None else f"{text}\n", sys.stdout.encoding)
+
+
+def _write(text: str, encoding: str) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode(encoding, errors="replace"))  # a name may be any Unicode
+    sys.stdout.buffer.flush()
+
+
+def _registry(options: argparse.Namespace) -> HealthRegistry:
+    from .errors import HealthError
+    from .settings import HealthSettings
+
+    try:
+        settings = HealthSettings.from_environment(strict=options.strict_settings)
+        registry = _chosen(options, settings)
+    except HealthError as error:
+        raise _UsageError(f"cqrs-health: {error}") from None
+    if not registry.names:
+        raise _UsageError(_NOTHING.format(options.command))
+    return registry
+
+
+def _chosen(options: argparse.Namespace, settings: HealthSettings) -> HealthRegistry:
+    from .registry import HealthRegistry
+
+    if options.demo:
+        return _demo(settings)
+    path = options.registry or settings.serve_registry
+    sys.path.insert(0, "")  # as `python -m` does: what stands in the current directory counts
+    registry = _imported(path) if path else HealthRegistry(settings=settings)
+    registry.register_from_settings()
+    return registry
+
+
+def _demo(settings: HealthSettings) -> HealthRegistry:
+    from .demo import demo_registry
+
+    try:
+        return demo_registry(settings)
+    except ImportError as error:
+        raise _UsageError(f"cqrs-health: the demo's database: {error}") from None
+    except OSError as error:
+        raise _UsageError(
+            f"cqrs-health: the demo cannot keep its database: {error}; "
+            "set XDG_STATE_HOME to a directory that can be written to"
+        ) from None
+
+
+def _imported(path: str) -> HealthRegistry:
+    from .details import safe_text
+    from .registry import HealthRegistry
+
+    module, _, attribute = path.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+        registry = found() if callable(found) else found
+    except Exception as error:  # it is the application's code, which may raise anything
+        why = safe_text(f"{type(error).__name__}: {error}")
+        raise _UsageError(f"cqrs-health: no registry at {path!r}: {why}") from None
+    if not isinstance(registry, HealthRegistry):
+        raise _UsageError(
+            f"cqrs-health: {path!r} is an instance of {type(registry).__name__}, "
+            "it must be a HealthRegistry or a function that returns one"
+        )
+    return registry
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=_family(host), backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise _UsageError(
+            f"cqrs-health: cannot listen on {host}:{port}: {error}; "
+            "choose another with --port, 0 for any that is free"
+        ) from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""Details of a check: any JSON object, frozen, and small and clean enough to be sent anywhere.
+
+`Details` is what a row of the report holds; `json_safe` makes one out of whatever a check returned.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeAlias, cast
+from urllib.parse import quote, unquote
+
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+__all__ = ["OMITTED", "DetailValue", "Details", "hide", "json_safe", "safe_text", "scrub"]
+
+DetailValue: TypeAlias = (
+    "str | int | float | bool | Sequence[DetailValue] | Mapping[str, DetailValue] | None"
+)
+"""A JSON value; arrays are tuples and objects are `Details` once they are in a model."""
+
+OMITTED = "omitted"
+"""The key under which an object says how many of its entries were left out."""
+
+MAX_DEPTH = 4
+MAX_ENTRIES = 32
+MAX_NODES = 256
+MAX_TEXT = 500
+# Integers beyond the safe range of IEEE 754 doubles lose digits in every JavaScript client.
+_MAX_SAFE_INTEGER = 2**53 - 1
+_BYTES = (bytes, bytearray)
+# JSON parsers give up at some depth: pydantic's at 200, with the report around it.
+_MAX_NESTING = 64
+_BREAKING = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
+
+
+class Details(dict[str, DetailValue]):
+    """A frozen, hashable JSON object.
+
+    A `dict` so that `json.dumps` and `==` work as one expects; every way to change it raises
+    `TypeError`. Built from anything that is not JSON (a NaN, a lone surrogate, a set, a key that
+    is not a string, more than 64 levels) it raises `ValueError`.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, entries: Mapping[str, DetailValue] | None = None, /) -> None:
+        super().__init__(_entries(entries or {}, 1))
+
+    def __hash__(self) -> int:  # type: ignore[override]  # frozen, so unlike dict it can be hashed
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[Details], tuple[dict[str, DetailValue]]]:
+        return Details, (dict(self),)
+
+    def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
+        raise TypeError("details are read-only; return a new CheckResult instead")
+
+    if not TYPE_CHECKING:  # a type checker keeps dict's own signatures
+        __setitem__ = __delitem__ = __ior__ = _refuse
+        clear = pop = popitem = setdefault = update = _refuse
+
+    _JSON_SCHEMA: ClassVar[JsonSchemaValue] = {"type": "object", "additionalProperties": True}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls._validate)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return dict(cls._JSON_SCHEMA)
+
+    @classmethod
+    def _validate(cls, value: object) -> Details:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError("details must be a JSON object")  # noqa: TRY004 - pydantic's way
+        return cls(cast("Mapping[str, DetailValue]", value))
+
+
+def _entries(entries: Mapping[str, DetailValue], depth: int) -> dict[str, DetailValue]:
+    return {_key(key): _frozen(value, depth) for key, value in entries.items()}
+
+
+def _frozen(value: object, depth: int) -> DetailValue:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _encodable(value)
+    if isinstance(value, int | float):
+        return _finite(value)
+    if depth >= _MAX_NESTING:
+        raise ValueError(f"details must not be nested more than {_MAX_NESTING} levels deep")
+    if isinstance(value, Mapping):
+        frozen = Details()
+        super(Details, frozen).update(_entries(cast("Mapping[str, DetailValue]", value), depth + 1))
+        return frozen
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item, depth + 1) for item in cast("Sequence[object]", value))
+    raise ValueError(f"details must be JSON, got an instance of {type(value).__name__}")
+
+
+def _finite(value: float) -> float:
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer that no double can hold, and few parsers will read
+        finite = False
+    if not finite:
+        raise ValueError("details must hold finite numbers within the range of a double")
+    return value
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"the keys of details must be strings, got {type(key).__name__}")  # noqa: TRY004
+    return _encodable(key)
+
+
+def _encodable(text: str) -> str:
+    try:
+        # By way of `str`: a subclass may say one thing and encode another.
+        return str.encode(text).decode()
+    except UnicodeEncodeError:
+        raise ValueError("details must not hold lone surrogates") from None
+
+
+# RFC 3986, section 3.2.1: what stands between the scheme and the last @ of the authority. A
+# password may itself hold @, # or /, so everything up to the last @ before a blank goes.
+_USERINFO = re.compile(r"(?<=://)\S*@")
+_UNFINISHED = re.compile(r"(?<=://)\S*$")
+# No more of a text than this is ever looked at.
+_MAX_READ = 4_000
+
+
+def scrub(text: str) -> str:
+    """Return `text` without the userinfo of the URLs in it.
+
+    >>> scrub("cannot connect to redis://user:secret@cache:6379/0")
+    'cannot connect to redis://***@cache:6379/0'
+    """
+    return _USERINFO.sub("***@", text)
+
+
+_hidden: list[str] = []
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Have these secrets cut out of every text that `safe_text` returns from now on.
+
+    In all the ways that they may be written: percent-encoded and not, and as `repr` escapes them.
+    """
+    written = {way for secret in secrets for way in (secret, unquote(secret), quote(secret, ""))}
+    written |= {repr(way)[1:-1] for way in written}
+    # The longest first: one secret may be a part of another.
+    _hidden[:] = sorted({*_hidden, *written} - {""}, key=len, reverse=True)
+
+
+def _without_hidden(text: str, *, goes_on: bool) -> str:
+    for secret in tuple(_hidden):
+        text = text.replace(secret, "***")
+    if goes_on and _hidden:  # the start of one may be at the end of what was read
+        return text[: -len(_hidden[0])]
+    return text
+
+
+def safe_text(text: str, limit: int = MAX_TEXT) -> str:
+    """Return `text` without secrets, fit for UTF-8, and cut to `limit` characters.
+
+    Cut out are the values that were given to `hide`, then the userinfo of URLs. An ellipsis shows
+    the cut. What would break a line becomes a space, so that a text is one line wherever it is
+    printed.
+    """
+    plain = str.__str__(text)  # a subclass may lie about its length
+    clean = _without_hidden(plain[:_MAX_READ], goes_on=len(plain) > _MAX_READ)
+    if "://" in clean:
+        # Where the text goes on, the @ of its last URL may be in what is not read.
+        clean = scrub(_UNFINISHED.sub("***", clean) if len(plain) > _MAX_READ else clean)
+    if len(clean) > limit or len(plain) > _MAX_READ:
+        clean = f"{clean[: limit - 1]}…"
+    return _BREAKING.sub(" ", clean).encode(errors="replace").decode()
+
+
+def json_safe(details: object) -> Details:
+    """Return what is left of `details` as a frozen JSON object, whatever it was.
+
+    Depth (4), entries of one object or array (32), entries in all (256) and the length of a text
+    (500 characters) are bounded; what was left out is counted under the key `omitted`. NaN and the
+    infinities become text, bytes and foreign objects their type's name. Never raises `Exception`.
+    """
+    try:
+        if not details:
+            return EMPTY
+        cleaned = _Cleaner().clean(details, 0)
+    except Exception as error:  # a hostile mapping may raise anything while it is read
+        return Details({"unreadable": safe_text(type(error).__name__, 100)})
+    return cleaned if isinstance(cleaned, Details) else Details({"value": cleaned})
+
+
+EMPTY = Details()
+
+
+class _Cleaner:
+    """One pass over one value, with a budget of nodes that all its levels share."""
+
+    def __init__(self) -> None:
+        self._nodes_left = MAX_NODES
+
+    def clean(self, value: object, depth: int) -> DetailValue:
+        self._nodes_left -= 1
+        if value is None or isinstance(value, bool | int | float | str):
+            return _clean_scalar(value)
+        if depth < MAX_DEPTH:
+            if isinstance(value, Mapping):
+                return self._object(cast("Mapping[object, object]", value), depth)
+            if isinstance(value, Sequence | AbstractSet) and not isinstance(value, _BYTES):
+                return self._array(cast("Sequence[object]", value), depth)
+        return safe_text(f"<{type(value).__name__}>")
+
+    def _object(self, value: Mapping[object, object], depth: int) -> Details:
+        kept: dict[str, DetailValue] = {}
+        for key, item in islice(value.items(), MAX_ENTRIES):
+            if self._nodes_left <= 0:
+                break
+            kept[safe_text(key if isinstance(key, str) else f"<{type(key).__name__}>", 100)] = (
+                self.clean(item, depth + 1)
+            )
+        left_out = len(value) - len(kept)
+        if left_out <= 0:
+            return Details(kept)
+        return Details({**kept, OMITTED: left_out + (OMITTED in kept)})
+
+    def _array(
+        self, value: Sequence[object] | AbstractSet[object], depth: int
+    ) -> tuple[DetailValue, ...]:
+        kept: list[DetailValue] = []
+        for item in islice(value, MAX_ENTRIES):
+            if self._nodes_left <= 0:
+                break
+            kept.append(self.clean(item, depth + 1))
+        left_out = len(value) - len(kept)
+        return (*kept, f"{left_out} {OMITTED}") if left_out > 0 else tuple(kept)
+
+
+def _clean_scalar(value: object) -> str | float | None:
+    if isinstance(value, str):
+        return safe_text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, int):
+        return value if abs(value) <= _MAX_SAFE_INTEGER else _integer_text(value)
+    return None
+
+
+def _integer_text(value: int) -> str:
+    # CPython refuses to print integers of over 4,300 digits; their size is what tells anyway.
+    bits = value.bit_length()
+    return str(value) if bits < 1_000 else f"<int of {bits} bits>"

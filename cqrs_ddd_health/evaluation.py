@@ -1,0 +1,172 @@
+"""The pure rules of health: from outcomes to states. Time is always an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from .details import EMPTY, Details
+from .models import ComponentState, Failure, FailureKind, severity
+from .options import CheckOptions
+
+__all__ = [
+    "SUCCESS",
+    "Beat",
+    "CheckState",
+    "Outcome",
+    "is_fresh",
+    "next_state",
+    "worker_outcome",
+    "worst",
+    "youngest_stale",
+]
+
+
+class Outcome(NamedTuple):
+    """What one run of a check brought, or one look at a worker. No exception object is kept."""
+
+    state: ComponentState
+    kind: FailureKind | None = None
+    exception_type: str | None = None
+    message: str | None = None
+    details: Details = EMPTY
+    failing_since: datetime | None = None
+    """Since when it fails in this way, where more is known than when it was first seen to."""
+
+
+SUCCESS = Outcome("up")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckState:
+    """Where a component stands after all its outcomes so far."""
+
+    state: ComponentState
+    since: datetime
+    failure: Failure | None = None
+    failures: int = 0
+    successes: int = 0
+
+
+def next_state(
+    previous: CheckState | None,
+    outcome: Outcome,
+    options: CheckOptions,
+    at: datetime,
+    *,
+    counts: bool = True,
+) -> CheckState:
+    """Return the state after `outcome`; the same object if nothing but time has changed.
+
+    A failed run makes a component degraded until `failure_threshold` of them in a row take it
+    down, and it stays down until `success_threshold` runs in a row were no failures. An outcome
+    that does not count (a hung run seen once more) changes the reason, not the number.
+    """
+    if previous is not None and previous.state == outcome.state == "up":
+        return previous
+    if outcome.state == "down":
+        return _failed(previous, outcome, options, at, counts=counts)
+    if previous is not None and previous.state == "down":
+        successes = previous.successes + 1
+        if successes < options.success_threshold:
+            return CheckState("down", previous.since, previous.failure, 0, successes)
+    return _moved(previous, outcome.state, at, _failure(previous, outcome, at))
+
+
+def _failed(
+    previous: CheckState | None,
+    outcome: Outcome,
+    options: CheckOptions,
+    at: datetime,
+    *,
+    counts: bool,
+) -> CheckState:
+    failures = (previous.failures if previous else 0) + counts
+    was_down = previous is not None and previous.state == "down"
+    down = was_down or failures >= options.failure_threshold
+    failure = _failure(previous, outcome, at)
+    return _moved(previous, "down" if down else "degraded", at, failure, failures)
+
+
+def _moved(
+    previous: CheckState | None,
+    state: ComponentState,
+    at: datetime,
+    failure: Failure | None,
+    failures: int = 0,
+) -> CheckState:
+    since = previous.since if previous is not None and previous.state == state else at
+    return CheckState(state, since, failure, failures)
+
+
+def _failure(previous: CheckState | None, outcome: Outcome, at: datetime) -> Failure | None:
+    if outcome.kind is None:
+        return None
+    last = previous.failure if previous else None
+    same = last is not None and (last.kind, last.exception_type) == (
+        outcome.kind,
+        outcome.exception_type,
+    )
+    return Failure(
+        kind=outcome.kind,
+        exception_type=outcome.exception_type,
+        message=outcome.message,
+        since=last.since if same and last is not None else outcome.failing_since or at,
+    )
+
+
+def worst(states: Sequence[ComponentState]) -> ComponentState:
+    """Return the worst of some states; `up` if there are none."""
+    return max(("up", *states), key=severity)
+
+
+class Beat(NamedTuple):
+    """The last beat of one instance as its reader sees it: how old it is now, and what it said."""
+
+    worker: str
+    instance: str
+    age_seconds: float
+    timeout_seconds: float
+    publish_interval_seconds: float = 0.0
+    phase: str | None = None
+    progress: int | None = None
+    local: bool = True
+    """Whether this process made it."""
+
+
+def is_fresh(beat: Beat) -> bool:
+    """Whether a beat is young enough. With a timeout of 0 none ever is."""
+    return (
+        beat.timeout_seconds > 0
+        and beat.age_seconds <= beat.timeout_seconds + beat.publish_interval_seconds
+    )
+
+
+def worker_outcome(beats: Sequence[Beat], min_instances: int, *, in_grace: bool) -> Outcome:
+    """Return what the beats of one worker say: up while `min_instances` of them are fresh.
+
+    A worker that never beat is `pending` while it has grace and `missing` after.
+    """
+    fresh = sum(map(is_fresh, beats))
+    details = Details({"instances": len(beats), "fresh": fresh, "min_instances": min_instances})
+    if beats and fresh >= min_instances:
+        return Outcome("up", details=details)
+    if not beats:
+        kind: FailureKind = "pending" if in_grace else "missing"
+        return Outcome("down", kind, message="it has never beaten", details=details)
+    if fresh == len(beats):
+        message = f"{fresh} of at least {min_instances} instances are there"
+        return Outcome("down", "missing", message=message, details=details)
+    late = youngest_stale(beats)
+    message = (
+        f"{fresh} of at least {min_instances} instances are fresh, the next one's last beat is "
+        f"{late.age_seconds:.1f} s old, its timeout {late.timeout_seconds:g} s"
+    )
+    return Outcome("down", "stale", message=message, details=details)
+
+
+def youngest_stale(beats: Sequence[Beat]) -> Beat:
+    """Return the beat that grew too old last; there must be one."""
+    return min((beat for beat in beats if not is_fresh(beat)), key=lambda beat: beat.age_seconds)

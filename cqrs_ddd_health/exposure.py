@@ -1,0 +1,36 @@
+"""What a stranger may see of a report: the one redactor that every way out calls."""
+
+from __future__ import annotations
+
+from .details import EMPTY
+from .models import ComponentStatus, HealthReport, HeartbeatRecord
+from .settings import Detail
+
+__all__ = ["expose"]
+
+
+def expose(report: HealthReport, detail: Detail) -> HealthReport:
+    """Return as much of `report` as `detail` lets out.
+
+    `full` is everything, with the userinfo of URLs cut out of messages and details. Below it there
+    are states, latencies, ages, the kind of a failure and the class of its exception; no messages,
+    details, versions, nor anything that names a host or says what a worker is at.
+    """
+    update: dict[str, object] = {
+        "components": tuple(_component(row, detail) for row in report.components),
+    }
+    if detail != "full":
+        update["heartbeats"] = tuple(map(_heartbeat, report.heartbeats))
+        update["service"] = report.service.model_copy(update={"version": None, "instance": None})
+    return report.model_copy(update=update)
+
+
+def _component(row: ComponentStatus, detail: Detail) -> ComponentStatus:
+    if detail == "full":
+        return row
+    failure = row.failure and row.failure.model_copy(update={"message": None})
+    return row.model_copy(update={"failure": failure, "details": EMPTY})
+
+
+def _heartbeat(record: HeartbeatRecord) -> HeartbeatRecord:
+    return record.model_copy(update={"instance": None, "phase": None, "progress": None})

@@ -1,0 +1,207 @@
+"""What is asked, and who waits for it: the running state of checks. `runner.py` has the rules."""
+
+from __future__ import annotations
+
+import math
+from asyncio import AbstractEventLoop, Future, Task
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from contextvars import Context
+from datetime import datetime, timedelta
+from threading import RLock
+from typing import Protocol
+
+from .details import EMPTY, Details
+from .evaluation import CheckState
+from .models import ComponentStatus, Failure
+from .options import CheckOptions
+from .threads import DaemonThreads, occupant
+
+__all__ = ["JITTER", "Asker", "Crew", "Flight", "Slot", "row_of", "shown", "stands_in"]
+
+JITTER = 0.1
+"""By which part of itself the interval between two background runs varies, up and down."""
+
+
+class Crew(Protocol):
+    """What a flight needs of the runner that it belongs to."""
+
+    threads: DaemonThreads
+    lock: RLock
+
+    def release(self, flight: Flight) -> None: ...
+
+
+class Slot:
+    """One registered check while it lives: how it is asked, and where it stands."""
+
+    __slots__ = (
+        "ask",
+        "context",
+        "flight",
+        "gone",
+        "judged_at",
+        "layers",
+        "name",
+        "options",
+        "row",
+        "state",
+        "task_name",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        ask: Callable[[], Awaitable[object]],
+        options: CheckOptions,
+        layers: Sequence[CheckOptions | None] = (),
+    ) -> None:
+        self.name: str = name
+        self.ask: Callable[[], Awaitable[object]] = ask
+        self.options: CheckOptions = options
+        self.layers: Sequence[CheckOptions | None] = layers  # what the options were made of
+        self.task_name: str = f"cqrs-health check {name}"
+        self.state: CheckState | None = None
+        self.row: ComponentStatus | None = None
+        self.judged_at: float = -math.inf
+        self.flight: Flight | None = None
+        self.gone: bool = False  # unregistered or replaced: nobody is told of it any more
+        # Every flight starts in a copy of this one, empty but for whose flight it is: the context
+        # of the first who asks is nobody else's business.
+        self.context: Context = Context()
+        self.context.run(occupant.set, self)
+
+    @property
+    def is_down(self) -> bool:
+        return self.state is not None and self.state.state == "down"
+
+
+class Flight:
+    """One run of one check. Everything that changes in it is guarded by the runner's lock."""
+
+    __slots__ = (
+        "decided",
+        "due_at",
+        "ended",
+        "holds",
+        "loop",
+        "pending_since",
+        "runner",
+        "slot",
+        "started_at",
+        "task",
+        "waiting",
+    )
+
+    def __init__(self, runner: Crew, slot: Slot, loop: AbstractEventLoop, now: float) -> None:
+        self.runner: Crew = runner
+        self.slot: Slot = slot
+        self.loop: AbstractEventLoop = loop
+        self.task: Task[None] | None = None
+        self.started_at: float = now
+        self.due_at: float = now + slot.options.timeout_seconds
+        self.pending_since: datetime | None = None  # known once somebody was told that it pends
+        self.decided: bool = False  # its outcome is known
+        self.ended: bool = False  # its task has come to its end
+        self.holds: int = 1  # what keeps its slot: the task, and each thread that it started
+        self.waiting: dict[Asker, None] = {}
+
+    @property
+    def threads(self) -> DaemonThreads:
+        return self.runner.threads
+
+    def hold(self) -> None:
+        with self.runner.lock:
+            self.holds += 1
+
+    def release(self) -> None:
+        with self.runner.lock:
+            self.runner.release(self)
+
+    def is_lost(self) -> bool:
+        """Whether its task will never come to its end: its loop stopped, or it was never begun."""
+        if self.ended:
+            return False
+        return not self.loop.is_running() or (self.task is not None and self.task.done())
+
+
+class Asker:
+    """Someone who waits on a loop until a number of flights are decided."""
+
+    __slots__ = ("awaited", "future", "loop")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop: AbstractEventLoop = loop
+        self.awaited: int = 0
+        self.future: Future[None] | None = None
+
+    def arrive(self, here: AbstractEventLoop | None) -> None:
+        """One of the flights is decided; `here` is the loop that runs this code, if known."""
+        if here is self.loop:
+            self._count()
+            return
+        with suppress(RuntimeError):  # its loop is closed, and the asker gone with it
+            self.loop.call_soon_threadsafe(self._count)
+
+    def wake(self) -> None:
+        """End its waiting."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
+
+    def _count(self) -> None:
+        self.awaited -= 1
+        if not self.awaited:
+            self.wake()
+
+
+def shown(slot: Slot, now: float, at: datetime) -> ComponentStatus:
+    """Return the last outcome of a slot while it may stand in for a new one, or that it pends."""
+    hangs = slot.flight is not None and slot.flight.decided
+    if slot.row is not None and (hangs or stands_in(slot, now)):
+        return slot.row
+    since = _pending_since(slot.flight, now, at)
+    failure = Failure(kind="pending", message="it has not answered yet", since=since)
+    return row_of(slot, CheckState("down", since, failure), EMPTY, None, None)
+
+
+def _pending_since(flight: Flight | None, now: float, at: datetime) -> datetime:
+    if flight is None:
+        return at
+    if flight.pending_since is None:
+        flight.pending_since = at - timedelta(seconds=now - flight.started_at)
+    return flight.pending_since
+
+
+def stands_in(slot: Slot, now: float) -> bool:
+    """Whether the last outcome is so young that it may stand in for a new one.
+
+    That is as long as a background run may be away, jitter included, and then take.
+    """
+    options = slot.options
+    interval = options.down_interval_seconds if slot.is_down else options.interval_seconds
+    return now - slot.judged_at <= options.timeout_seconds + interval * (1 + JITTER)
+
+
+def row_of(
+    slot: Slot,
+    state: CheckState,
+    details: Details,
+    at: datetime | None,
+    latency: float | None,
+) -> ComponentStatus:
+    """Return the row of a slot that stands at `state`."""
+    options = slot.options
+    return ComponentStatus(
+        name=slot.name,
+        kind="check",
+        state=state.state,
+        critical=options.critical,
+        tags=options.tags,
+        probes=options.probes,
+        since=state.since,
+        checked_at=at,
+        latency_seconds=latency,
+        failure=state.failure,
+        consecutive_failures=state.failures,
+        details=details,
+    )

@@ -1,0 +1,233 @@
+"""The heartbeat store of one process, and the reference of the `HeartbeatStore` protocol.
+
+The process's own beats are written here without a lock, by any thread. Whoever else holds the
+store may publish into it as into any other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from cqrs_ddd_health.evaluation import Beat, is_fresh
+from cqrs_ddd_health.names import MAX_NAME_LENGTH, require_name
+from cqrs_ddd_health.options import require_count, require_seconds
+from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
+from cqrs_ddd_health.runner import SystemClock
+
+if TYPE_CHECKING:
+    from cqrs_ddd_health.protocols import Clock
+
+__all__ = ["MemoryHeartbeatStore"]
+
+_logger = logging.getLogger("cqrs_ddd_health")
+
+# An instance that has been silent for so many timeouts may make room for a new one.
+_SILENT_TIMEOUTS = 10
+# Looking for such instances costs a walk over all: whoever makes up names must not cause one each.
+_BURIAL_SECONDS = 1.0
+
+
+class _Said(NamedTuple):
+    """A beat that said more than its name."""
+
+    at: float
+    timeout_seconds: float | None
+    phase: str | None
+    progress: int | None
+
+
+_Published: TypeAlias = "dict[tuple[str, str, str], tuple[float, StoredBeat]]"
+
+
+class MemoryHeartbeatStore:
+    """Beats in memory, with a clock that is this process's.
+
+    `instance` names the process; host, pid and a start token by default. Beyond `max_workers` or
+    `max_instances` a new one is refused, counted in `dropped` and logged once; long dead instances
+    make room first, but never the last one of a worker: an outage must not vanish.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float = 60.0,
+        instance: str | None = None,
+        max_workers: int = 1_000,
+        max_instances: int = 10_000,
+        clock: Clock | None = None,
+    ) -> None:
+        self.timeout_seconds: float = timeout_seconds
+        self.dropped: int = 0
+        self.own: dict[str, float | _Said] = {}
+        """Beats of this process's instance by worker; a plain number, when it beat, if it said no
+        more than its name. That is all that the hot path writes."""
+        self._named: dict[tuple[str, str], _Said] = {}
+        self._published: _Published = {}
+        self._instances: Counter[str] = Counter()
+        self._max_workers = max_workers
+        self._max_instances = max_instances
+        self._given_instance = instance
+        self._monotonic = (clock or SystemClock()).monotonic
+        self._next_burial_at = self._monotonic()
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start as a new process does, after a fork: with a token of its own and no beats."""
+        self._lock = threading.RLock()
+        self.token: str = secrets.token_hex(4)
+        default = f"{socket.gethostname()}:{os.getpid()}:{self.token}"
+        self.instance: str = self._given_instance or default[-MAX_NAME_LENGTH:]
+        self.own.clear()
+        self._named.clear()
+        self._recount()
+
+    def beat(
+        self,
+        worker: str,
+        instance: str | None = None,
+        timeout_seconds: float | None = None,
+        phase: str | None = None,
+        progress: int | None = None,
+    ) -> None:
+        """Record a beat that is new, or that says more than its name.
+
+        Raises as `HealthRegistry.heartbeat` does for bad arguments, and for nothing else.
+        """
+        require_name(worker, "worker")
+        for name, what in ((instance, "worker's instance"), (phase, "worker's phase")):
+            if name is not None:
+                require_name(name, what)
+        if timeout_seconds is not None:
+            require_seconds("timeout_seconds", timeout_seconds)
+        if progress is not None:
+            require_count("progress", progress, 0)
+        said = _Said(self._monotonic(), timeout_seconds, phase, progress)
+        with self._lock:
+            if instance is None or instance == self.instance:
+                if worker in self.own or self._has_room(worker):
+                    self.own[worker] = said
+            elif (worker, instance) in self._named or self._has_room(worker):
+                self._named[worker, instance] = said
+
+    def forget(self, worker: str, instance: str | None = None) -> None:
+        """Remove this process's beats of a worker: of that instance, or of all."""
+        with self._lock:
+            if instance in {None, self.instance}:
+                self.own.pop(worker, None)
+            for key in list(self._named):
+                if key[0] == worker and instance in {None, key[1]}:
+                    del self._named[key]
+            self._recount()
+
+    def beats(self, now: float) -> list[Beat]:
+        """Return all beats as they are at `now`."""
+        # A dict copies in one step of the interpreter, whatever other threads do to it.
+        own = self.own.copy().items()
+        return [
+            *(self._own_beat(worker, self.instance, said, now) for worker, said in own),
+            *(self._own_beat(*key, said, now) for key, said in self._named.copy().items()),
+            *(_view(stored, now - at) for at, stored in self._published.copy().values()),
+        ]
+
+    async def publish(self, beats: Sequence[StoredBeat]) -> None:
+        """Put these beats in place of what is held under their (worker, instance, token)."""
+        now = self._monotonic()
+        with self._lock:
+            for beat in beats:
+                key = (beat.worker, beat.instance, beat.token)
+                if key in self._published or self._has_room(beat.worker):
+                    self._published[key] = now, beat._replace(stamp=now)
+
+    async def read(self) -> BeatsRead:
+        """Return every beat that is held: the process's own as if it had just published them."""
+        now = self._monotonic()
+        own = [_stored(beat, self.token, now) for beat in self.beats(now) if beat.local]
+        published = [stored for _, stored in self._published.copy().values()]
+        return BeatsRead(now, [*own, *published])
+
+    async def retire(self, worker: str, instance: str, token: str) -> None:
+        """Remove that one beat; do nothing if it is not held."""
+        with self._lock:
+            self._published.pop((worker, instance, token), None)
+            if token == self.token:
+                self.forget(worker, instance)
+            self._recount()
+
+    async def close(self) -> None:
+        """Do nothing: memory goes with the process."""
+
+    def _own_beat(self, worker: str, instance: str, said: float | _Said, now: float) -> Beat:
+        if not isinstance(said, _Said):
+            said = _Said(said, None, None, None)
+        timeout = self.timeout_seconds if said.timeout_seconds is None else said.timeout_seconds
+        age = max(now - said.at, 0.0)
+        return Beat(worker, instance, age, timeout, 0.0, said.phase, said.progress)
+
+    def _has_room(self, worker: str) -> bool:
+        """Count one more instance in, if the limits allow it."""
+        if self._instances.total() >= self._max_instances:
+            self._bury()
+        if worker not in self._instances and len(self._instances) >= self._max_workers:
+            return self._refuse(f"over {self._max_workers} workers", worker)
+        if self._instances.total() >= self._max_instances:
+            return self._refuse(f"over {self._max_instances} instances", worker)
+        self._instances[worker] += 1
+        return True
+
+    def _recount(self) -> None:
+        keys = (*self._named, *self._published)
+        self._instances = Counter((*self.own, *(key[0] for key in keys)))
+
+    def _bury(self) -> None:
+        """Remove instances that have long been silent and whose worker has others."""
+        now = self._monotonic()
+        if now < self._next_burial_at:
+            return
+        self._next_burial_at = now + _BURIAL_SECONDS
+        for (worker, instance), said in list(self._named.items()):
+            beat = self._own_beat(worker, instance, said, now)
+            long_silent = beat.age_seconds > _SILENT_TIMEOUTS * beat.timeout_seconds
+            if long_silent and not is_fresh(beat) and self._instances[worker] > 1:
+                self._instances[worker] -= 1
+                del self._named[worker, instance]
+
+    def _refuse(self, why: str, worker: str) -> bool:
+        self.dropped += 1
+        if self.dropped == 1:
+            _logger.warning("beats are dropped, %s: the first is of %r", why, worker)
+        return False
+
+
+def _stored(beat: Beat, token: str, now: float) -> StoredBeat:
+    return StoredBeat(
+        worker=beat.worker,
+        instance=beat.instance,
+        token=token,
+        publish_number=0,
+        age_seconds=beat.age_seconds,
+        timeout_seconds=beat.timeout_seconds,
+        publish_interval_seconds=beat.publish_interval_seconds,
+        phase=beat.phase,
+        progress=beat.progress,
+        stamp=now,
+    )
+
+
+def _view(stored: StoredBeat, elapsed: float) -> Beat:
+    return Beat(
+        stored.worker,
+        stored.instance,
+        stored.age_seconds + max(elapsed, 0.0),
+        stored.timeout_seconds,
+        stored.publish_interval_seconds,
+        stored.phase,
+        stored.progress,
+        local=False,
+    )

@@ -1,0 +1,191 @@
+"""What a report says of workers: a row for each, and a record for each instance."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from cqrs_ddd_health.evaluation import (
+    Beat,
+    CheckState,
+    Outcome,
+    is_fresh,
+    next_state,
+    worker_outcome,
+    youngest_stale,
+)
+from cqrs_ddd_health.models import ComponentStatus, HeartbeatRecord, Probe
+from cqrs_ddd_health.names import require_name
+from cqrs_ddd_health.options import (
+    CheckOptions,
+    require_bool,
+    require_count,
+    require_probe,
+    require_seconds,
+    require_several,
+)
+from cqrs_ddd_health.transitions import Transition, transition
+
+__all__ = ["Workers", "WorkersView"]
+
+_OPTIONS = CheckOptions()
+
+
+class _Expectation(NamedTuple):
+    """What `expect` said of a worker."""
+
+    min_instances: int
+    probes: tuple[Probe, ...] | None
+    critical: bool
+    missing_at: float
+    """When, on the monotonic clock, its never having been seen is no longer for lack of time."""
+
+
+_UNEXPECTED = _Expectation(1, None, critical=True, missing_at=0.0)
+
+
+class WorkersView(NamedTuple):
+    """The workers at one moment."""
+
+    rows: tuple[ComponentStatus, ...]
+    records: tuple[HeartbeatRecord, ...]
+    omitted: int
+
+
+class Workers:
+    """Judges beats, and remembers of each worker since when its verdict has been what it is."""
+
+    def __init__(
+        self, *, timeout_seconds: float, max_records: int, tell: Callable[[Transition], None]
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._max_records = max_records
+        self._tell = tell
+        self._states: dict[str, CheckState] = {}
+        self._expected: dict[str, _Expectation] = {}
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child; what is expected stays expected."""
+        self._lock = threading.RLock()
+        self._states.clear()
+
+    def expect(
+        self,
+        worker: str,
+        min_instances: int,
+        probes: Iterable[Probe] | None,
+        grace_seconds: float | None,
+        *,
+        critical: bool,
+        now: float,
+    ) -> None:
+        """Have a row for that worker from now on; `HealthRegistry.expect` says what is refused."""
+        require_name(worker, "worker")
+        require_count("min_instances", min_instances, 1)
+        require_bool("critical", critical)
+        grace = self._timeout_seconds
+        if grace_seconds is not None:
+            grace = require_seconds("grace_seconds", grace_seconds)
+        gated: tuple[Probe, ...] | None = None
+        if probes is not None:
+            gated = tuple(require_probe(probe) for probe in require_several("probes", probes))
+        with self._lock:
+            self._expected[worker] = _Expectation(min_instances, gated, critical, now + grace)
+
+    def retire(self, worker: str) -> None:
+        """Stop expecting it: a clean stop is not an outage."""
+        with self._lock:
+            self._expected.pop(worker, None)
+
+    def view(self, beats: Iterable[Beat], now: float, at: datetime) -> WorkersView:
+        """Return what is to be said of all workers."""
+        with self._lock:
+            by_worker: dict[str, list[Beat]] = {worker: [] for worker in self._expected}
+            for beat in beats:
+                by_worker.setdefault(beat.worker, []).append(beat)
+            for gone in self._states.keys() - by_worker.keys():
+                del self._states[gone]
+            rows = tuple(self._row(worker, theirs, now, at) for worker, theirs in by_worker.items())
+        records, omitted = self._records(by_worker, at)
+        return WorkersView(rows, records, omitted)
+
+    def _row(self, worker: str, beats: Sequence[Beat], now: float, at: datetime) -> ComponentStatus:
+        expected = self._expected.get(worker, _UNEXPECTED)
+        outcome = worker_outcome(beats, expected.min_instances, in_grace=now < expected.missing_at)
+        state = self._advance(worker, _dated(outcome, beats, at), at)
+        here = any(beat.local for beat in beats)
+        default: tuple[Probe, ...] = ("ready",) if here else ()
+        return ComponentStatus(
+            name=worker,
+            kind="worker",
+            state=state.state,
+            critical=expected.critical,
+            probes=default if expected.probes is None else expected.probes,
+            since=state.since,
+            checked_at=at,
+            failure=state.failure,
+            consecutive_failures=state.failures,
+            details=outcome.details,
+        )
+
+    def _advance(self, worker: str, outcome: Outcome, at: datetime) -> CheckState:
+        before = self._states.get(worker)
+        # A worker fails for as long as it does, not once for everyone who looks.
+        counts = before is None or before.state == "up"
+        after = self._states[worker] = next_state(before, outcome, _OPTIONS, at, counts=counts)
+        told = transition(worker, "worker", before, after, at)
+        if told is not None:
+            self._tell(told)
+        return after
+
+    def _records(
+        self, by_worker: dict[str, list[Beat]], at: datetime
+    ) -> tuple[tuple[HeartbeatRecord, ...], int]:
+        youngest = [min(beats, key=_age) for beats in by_worker.values() if beats]
+        kept_already = set(map(id, youngest))
+        others = [beat for beats in by_worker.values() for beat in beats]
+        others = [beat for beat in others if id(beat) not in kept_already]
+        others.sort(key=_badness, reverse=True)
+        shown = [*youngest, *islice(others, self._max_records)]
+        shown.sort(key=_badness, reverse=True)
+        never = [self._never_seen(worker) for worker, beats in by_worker.items() if not beats]
+        omitted = len(youngest) + len(others) - len(shown)
+        return (*never, *(_record(beat, at) for beat in shown)), omitted
+
+    def _never_seen(self, worker: str) -> HeartbeatRecord:
+        return HeartbeatRecord(worker=worker, state="down", timeout_seconds=self._timeout_seconds)
+
+
+def _age(beat: Beat) -> float:
+    return beat.age_seconds
+
+
+def _badness(beat: Beat) -> tuple[bool, float]:
+    return not is_fresh(beat), beat.age_seconds
+
+
+def _dated(outcome: Outcome, beats: Sequence[Beat], at: datetime) -> Outcome:
+    """Say that it is stale since its youngest beat grew too old, not since somebody looked."""
+    if outcome.kind != "stale":
+        return outcome
+    beat = youngest_stale(beats)
+    overdue = beat.age_seconds - beat.timeout_seconds - beat.publish_interval_seconds
+    return outcome._replace(failing_since=at - timedelta(seconds=max(overdue, 0.0)))
+
+
+def _record(beat: Beat, at: datetime) -> HeartbeatRecord:
+    return HeartbeatRecord(
+        worker=beat.worker,
+        instance=beat.instance,
+        state="up" if is_fresh(beat) else "down",
+        last_seen=at - timedelta(seconds=beat.age_seconds),
+        age_seconds=beat.age_seconds,
+        timeout_seconds=beat.timeout_seconds,
+        publish_interval_seconds=beat.publish_interval_seconds,
+        phase=beat.phase,
+        progress=beat.progress,
+    )

@@ -1,0 +1,98 @@
+"""What others may implement: checks, heartbeat stores, clocks and listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from .models import CheckResult
+from .transitions import Transition
+
+__all__ = ["BeatsRead", "Clock", "HealthCheck", "HeartbeatStore", "Listener", "StoredBeat"]
+
+
+@runtime_checkable
+class HealthCheck(Protocol):
+    """The typed way to write a check.
+
+    `check` returns a `CheckResult` or raises; either way it ends as a row of the report. It is
+    cancelled when its timeout has passed: the `timeout_seconds` attribute, if it has one and
+    nothing more specific was said. It must not write anything anywhere.
+    """
+
+    async def check(self) -> CheckResult: ...
+
+
+class Clock(Protocol):
+    """Where time comes from. The wall clock is for showing, every verdict is monotonic."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back, from an arbitrary start."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, in UTC."""
+        ...
+
+
+class Listener(Protocol):
+    """Told of every transition, in order, on a thread of its own: it may block and may raise."""
+
+    def __call__(self, transition: Transition, /) -> None: ...
+
+
+class StoredBeat(NamedTuple):
+    """One instance's last beat as processes share it.
+
+    A process publishes how old its beat is, never when it was: clocks of processes disagree.
+    `publish_number` changes with every publish, so that a reader sees that the publisher lives
+    even while the beat itself grows old. `token` is new at each start of a process: it tells two
+    processes with one instance name apart.
+    """
+
+    worker: str
+    instance: str
+    token: str
+    publish_number: int
+    age_seconds: float
+    timeout_seconds: float
+    publish_interval_seconds: float = 0.0
+    phase: str | None = None
+    progress: int | None = None
+    stamp: float = 0.0
+    """The store's own clock when it took the beat, in seconds; what is published is ignored."""
+
+
+class BeatsRead(NamedTuple):
+    """What a store holds at one moment of its own clock, in seconds."""
+
+    server_now: float
+    beats: Sequence[StoredBeat]
+    dropped: int = 0
+    """How many rows could not be understood and were left out."""
+
+
+class HeartbeatStore(Protocol):
+    """Where processes share beats.
+
+    Any method may raise: a store that fails is a row of the report, and nobody is called dead
+    because of it. `cqrs_ddd_health.testing.HeartbeatStoreConformance` is the suite that an
+    implementation must pass.
+    """
+
+    async def publish(self, beats: Sequence[StoredBeat]) -> None:
+        """Put these beats in place of what is held under their (worker, instance, token)."""
+        ...
+
+    async def read(self) -> BeatsRead:
+        """Return every beat that is held, and the store's clock at that moment."""
+        ...
+
+    async def retire(self, worker: str, instance: str, token: str) -> None:
+        """Remove that one beat; do nothing if it is not held."""
+        ...
+
+    async def close(self) -> None:
+        """Release what the store holds of this process; what is published stays."""
+        ...

@@ -1,0 +1,122 @@
+"""Background refresh: every check is asked at its own pace, whoever wants to know.
+
+The first run of each check falls anywhere within its interval, and each pause is up to 10 %
+longer or shorter: of many processes that start together no two keep step, so what they share
+sees a steady load. Whoever asks before the first run has it run at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from asyncio import Task
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from contextvars import Context
+
+from .catalog import Catalog, Selection
+from .flights import JITTER, Slot
+from .options import CheckOptions
+from .runner import Runner
+
+__all__ = ["Pace", "Refresher"]
+
+IDLE_SECONDS = 0.5
+"""How soon a check that was registered meanwhile, or a leader that is gone, is noticed."""
+
+GRAIN_SECONDS = 0.05
+"""What is due within this time is asked together: the loop is not woken for each check."""
+
+_EVERYTHING = Selection(None, frozenset())
+
+
+class Pace:
+    """When one check is due next. All times are seconds of the event loop."""
+
+    def __init__(self, options: CheckOptions, now: float, chance: Callable[[], float]) -> None:
+        delay = options.initial_delay_seconds
+        self._options = options
+        self._chance = chance
+        self._from = now
+        self._stretch = 1.0
+        self._first: float | None = options.interval_seconds * chance() if delay is None else delay
+
+    def due_at(self, *, down: bool) -> float:
+        """Return when it is due, which depends on how it is now."""
+        if self._first is not None:
+            return self._from + self._first
+        options = self._options
+        interval = options.down_interval_seconds if down else options.interval_seconds
+        return self._from + interval * self._stretch
+
+    def start(self, now: float) -> None:
+        """A run begins now, and with it the pause until the next one."""
+        self._from = now
+        self._first = None
+        self._stretch = 1 + JITTER * (2 * self._chance() - 1)
+
+
+class Refresher:
+    """Refreshes the checks of one registry while somebody wants it to."""
+
+    def __init__(
+        self, catalog: Catalog, runner: Runner, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._catalog = catalog
+        self._runner = runner
+        self._chance = chance
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child: the loop and its task stayed with the parent."""
+        self._leader: Task[None] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether checks are being refreshed now, on whichever loop."""
+        leader = self._leader
+        return leader is not None and not leader.done() and leader.get_loop().is_running()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Refresh all checks while the block lasts; of several at a time only one does."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(), name="cqrs-health refresh", context=Context())
+        if not self.is_running:
+            self._leader = task
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not self.is_running:
+                await self._runner.end_unwatched(self._catalog.slots.values())
+
+    async def _run(self) -> None:
+        paces: dict[Slot, Pace] = {}
+        while True:
+            if not self.is_running:
+                self._leader = asyncio.current_task()
+            wait = IDLE_SECONDS
+            if self._leader is asyncio.current_task():
+                wait = await self._refresh(paces)
+            await asyncio.sleep(wait)
+
+    async def _refresh(self, paces: dict[Slot, Pace]) -> float:
+        """Ask what is due, and return how long there is nothing to do."""
+        now = asyncio.get_running_loop().time()
+        slots = self._catalog.select(_EVERYTHING)
+        for slot in paces.keys() - set(slots):
+            del paces[slot]
+        for slot in slots:
+            if slot not in paces:
+                paces[slot] = Pace(slot.options, now, self._chance)
+        due = [
+            slot for slot in slots if paces[slot].due_at(down=slot.is_down) <= now + GRAIN_SECONDS
+        ]
+        for slot in due:
+            paces[slot].start(now)
+        if due:
+            await self._runner.ask(due, deadline_seconds=0.0)
+        next_at = min((paces[slot].due_at(down=slot.is_down) for slot in slots), default=now)
+        return min(max(next_at - now, GRAIN_SECONDS), IDLE_SECONDS)

@@ -1,0 +1,395 @@
+"""The registry: checks and workers under their names, and one report of them all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from .checks.callable import Check
+from .compat import components_dict, status_dict
+from .configured import OptionOrigin, origins_of
+from .engine import Engine
+from .instances import Instances
+from .models import HealthReport, Probe
+from .names import require_name
+from .options import (
+    CheckOptions,
+    options_from_keywords,
+    require_instance,
+    require_seconds,
+)
+from .runner import SystemClock
+from .settings import HealthSettings
+from .wire import StatusDict, UpDown
+
+if TYPE_CHECKING:
+    from .protocols import Clock, Listener
+
+__all__ = ["HealthRegistry"]
+
+C = TypeVar("C", bound=Check)
+
+
+class _Missing:
+    """Stands for a check that was not given: `None` would be one that is not callable."""
+
+
+_MISSING = _Missing()
+
+
+class HealthRegistry:
+    """Checks and worker heartbeats, and what they say together.
+
+    `HealthRegistry.get_instance()` is the one of the process; any number of others may live
+    beside it. Every method may be called from any thread.
+
+    Args:
+        heartbeat_timeout_seconds: the age beyond which a worker's beat is stale, in seconds;
+            `CQRS_HEALTH_HEARTBEAT_TIMEOUT_SECONDS` or 60 if not given. With 0 every beat is.
+        settings: the settings to go by; read from the environment if not given.
+        clock: where time comes from; the machine's clocks if not given.
+
+    Raises:
+        InvalidOptionError: if the timeout is negative or not a finite number.
+        SettingsError: if the environment holds a malformed value.
+    """
+
+    def __init__(
+        self,
+        heartbeat_timeout_seconds: float | None = None,
+        *,
+        settings: HealthSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings = settings = settings or HealthSettings.from_environment()
+        clock = clock or SystemClock()
+        timeout = settings.heartbeat_timeout_seconds
+        if heartbeat_timeout_seconds is not None:
+            timeout = require_seconds("heartbeat_timeout_seconds", heartbeat_timeout_seconds)
+        self._engine = Engine(settings, clock, timeout)
+        self._beats = self._engine.store.own
+        self._monotonic = clock.monotonic
+        _instances.add(self._engine)
+
+    @classmethod
+    def get_instance(cls) -> HealthRegistry:
+        """Return the registry of the process, made when first asked for."""
+        return _instances.default(cls)
+
+    @classmethod
+    def set_instance(cls, registry: HealthRegistry | None) -> None:
+        """Make `registry` the one of the process; `None` has the next asker make a new one."""
+        HealthRegistry.exchange_instance(registry)
+
+    @classmethod
+    def exchange_instance(cls, registry: HealthRegistry | None) -> HealthRegistry | None:
+        """Do as `set_instance` and return the one before, or `None` if none was made yet."""
+        require_instance("the default registry", registry, HealthRegistry)
+        return _instances.exchange(registry)
+
+    @property
+    def settings(self) -> HealthSettings:
+        """The settings that this registry goes by."""
+        return self._settings
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the registered checks, in the order of their registration."""
+        return tuple(self._engine.catalog.slots)
+
+    @property
+    def hung_checks(self) -> int:
+        """How many checks were cut off by their timeout and have not ended yet."""
+        return self._engine.runner.hung
+
+    @property
+    def dropped_beats(self) -> int:
+        """How many beats were dropped for a limit on workers or instances."""
+        return self._engine.store.dropped
+
+    @property
+    def refreshing(self) -> bool:
+        """Whether the background refresh of `running()` is going on, in whichever thread."""
+        return self._engine.refresher.is_running
+
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` was called."""
+        return self._engine.reporter.draining
+
+    @overload
+    def register(
+        self,
+        name: str,
+        check: C,
+        *,
+        timeout_seconds: float | None = None,
+        critical: bool | None = None,
+        probes: Iterable[Probe] | None = None,
+        tags: Iterable[str] | None = None,
+        options: CheckOptions | None = None,
+        replace: bool = True,
+    ) -> C: ...
+
+    @overload
+    def register(
+        self,
+        name: str,
+        *,
+        timeout_seconds: float | None = None,
+        critical: bool | None = None,
+        probes: Iterable[Probe] | None = None,
+        tags: Iterable[str] | None = None,
+        options: CheckOptions | None = None,
+        replace: bool = True,
+    ) -> Callable[[C], C]: ...
+
+    def register(
+        self,
+        name: str,
+        check: C | _Missing = _MISSING,
+        *,
+        timeout_seconds: float | None = None,
+        critical: bool | None = None,
+        probes: Iterable[Probe] | None = None,
+        tags: Iterable[str] | None = None,
+        options: CheckOptions | None = None,
+        replace: bool = True,
+    ) -> C | Callable[[C], C]:
+        """Register `check` under `name`, in place of what had it; a decorator without `check`.
+
+        Args:
+            name: at most 128 characters, nothing unprintable.
+            check: a callable of no arguments, sync or async, that returns anything truthy or
+                falsy or a `CheckResult`; or an object with `async def check(self)`.
+            timeout_seconds: how long one run may take, in seconds; 5 by default.
+            critical: whether its being down makes the report unhealthy; yes by default.
+            probes: what it gates: "ready" by default, or any of "live", "ready", "startup".
+            tags: names to select it by in `report(tags=...)`.
+            options: all options in one object; keywords win over it, the environment over both.
+            replace: whether a check that has the name already may be replaced.
+
+        Raises:
+            InvalidNameError: if the name, or a tag, cannot be shown safely.
+            InvalidCheckError: if the check cannot be called, or not without arguments.
+            InvalidOptionError: if an option has the wrong type or is out of its range.
+            DuplicateNameError: if the name is taken and `replace` is false, or another name is
+                spelled the same in the environment.
+        """
+        keywords = {
+            "timeout_seconds": timeout_seconds,
+            "critical": critical,
+            "probes": probes,
+            "tags": tags,
+        }
+
+        def add(check: C) -> C:
+            said = options_from_keywords(name, keywords)
+            self._engine.catalog.add(name, check, options, said, replace=replace)
+            return check
+
+        require_name(name, "check")
+        return add if isinstance(check, _Missing) else add(check)
+
+    def register_from_settings(self) -> tuple[str, ...]:
+        """Register a check for every `CQRS_HEALTH_CHECKS__<NAME>__URL`, and return their names.
+
+        A check that was registered in code under such a name gives way to it, and leaves its
+        options. Clients connect when they are first asked; the registry closes them at the end of
+        `running()` and in `aclose()`. Called again, it makes nothing twice.
+
+        Raises:
+            SettingsError: if a URL has no scheme that is known, does not fit it, or needs a library
+                that is not installed; it names every such variable, and none is registered.
+        """
+        return self._engine.configured.register()
+
+    def origins(self, name: str) -> Mapping[str, OptionOrigin]:
+        """Return each option of the check of that name, with its value and who said so.
+
+        Raises:
+            UnknownNameError: if there is none.
+        """
+        return origins_of(self._engine.catalog.slot(name), self._settings)
+
+    def unregister(self, name: str) -> None:
+        """Remove the check of that name; a run of it that is under way ends unseen.
+
+        Raises:
+            UnknownNameError: if there is none.
+        """
+        self._engine.catalog.remove(name)
+
+    # Not keyword-only: CPython would call it without its fast path, which is half of the cost.
+    def heartbeat(
+        self,
+        worker_name: str,
+        timeout_seconds: float | None = None,
+        instance: str | None = None,
+        phase: str | None = None,
+        progress: int | None = None,
+    ) -> None:
+        """Record that a worker is alive. Never blocks, does no I/O; any thread, loop or not.
+
+        Args:
+            worker_name: the worker; many processes may beat under one name.
+            timeout_seconds: the age beyond which this beat is stale, for a step that takes long;
+                the next beat is back to the registry's.
+            instance: which of the worker's instances beats; this process by default.
+            phase: what it is doing, in a word.
+            progress: how much it has done, a count that grows.
+
+        Raises:
+            InvalidNameError: if a name cannot be shown safely.
+            InvalidOptionError: if `timeout_seconds` or `progress` is negative or not a number.
+        """
+        if timeout_seconds is None and instance is None and phase is None and progress is None:
+            beats = self._beats
+            try:
+                if worker_name in beats:
+                    beats[worker_name] = self._monotonic()
+                    return
+            except TypeError:
+                pass  # it cannot even be looked up; below it is told why
+        self._engine.store.beat(worker_name, instance, timeout_seconds, phase, progress)
+
+    def expect(
+        self,
+        worker_name: str,
+        *,
+        min_instances: int = 1,
+        probes: Iterable[Probe] | None = None,
+        critical: bool = True,
+        grace_seconds: float | None = None,
+    ) -> None:
+        """Have a row for a worker whether it was seen or not: down until it is.
+
+        Args:
+            worker_name: the worker.
+            min_instances: how many of its instances must be fresh.
+            probes: what it gates; "ready" if it beats in this process, or else nothing.
+            critical: whether its being down makes the report unhealthy.
+            grace_seconds: how long its never having been seen is `pending` and not `missing`;
+                the heartbeat timeout by default.
+
+        Raises:
+            InvalidNameError: if the name cannot be shown safely.
+            InvalidOptionError: if `min_instances` is not a positive whole number, `grace_seconds`
+                negative or a probe unknown.
+        """
+        now = self._monotonic()
+        self._engine.workers.expect(
+            worker_name, min_instances, probes, grace_seconds, critical=critical, now=now
+        )
+
+    def retire(self, worker_name: str, *, instance: str | None = None) -> None:
+        """Say that a worker stopped on purpose: it leaves the report, and is no longer expected.
+
+        With `instance`, only that one leaves. An unknown worker is no error.
+
+        Raises:
+            InvalidNameError: if a name cannot be shown safely.
+        """
+        require_name(worker_name, "worker")
+        self._engine.store.forget(worker_name, instance)
+        if instance is None:
+            self._engine.workers.retire(worker_name)
+
+    async def report(
+        self,
+        *,
+        probe: Probe | None = None,
+        tags: Iterable[str] = (),
+        max_age_seconds: float = 0.0,
+        deadline_seconds: float | None = None,
+        refreshed: bool = False,
+    ) -> HealthReport:
+        """Ask the checks, look at the workers, and return what they say.
+
+        Returns within the deadline, or else within the largest timeout of the checks that were
+        asked, whatever they do. Askers at the same time share one run of each check.
+
+        Args:
+            probe: only what gates that probe: critical components that name it.
+            tags: only checks with one of these tags.
+            max_age_seconds: take an outcome that is no older than this for an answer.
+            deadline_seconds: how long to wait. A check that is still running then shows its last
+                outcome while that is younger than its timeout plus its interval, or is `pending`.
+            refreshed: under `running()`, take what the background refresh found last, as long as
+                it keeps its pace, and ask only what it has not asked yet.
+
+        Raises:
+            InvalidOptionError: if an argument is out of its range.
+        """
+        return await self._engine.reporter.report(
+            probe, tags, max_age_seconds, deadline_seconds, refreshed=refreshed
+        )
+
+    def report_sync(
+        self,
+        *,
+        probe: Probe | None = None,
+        tags: Iterable[str] = (),
+        max_age_seconds: float = 0.0,
+        deadline_seconds: float | None = None,
+    ) -> HealthReport:
+        """Do as `report` for a caller without an event loop: WSGI, Celery, a script.
+
+        Async checks are asked on the loop that was the first to ask them, while that runs, and
+        otherwise on one of the registry's own, on a daemon thread.
+
+        Raises:
+            BlockingCallError: if an event loop is running in this thread, which it would block.
+            InvalidOptionError: if an argument is out of its range.
+        """
+        return self._engine.reporter.report_sync(probe, tags, max_age_seconds, deadline_seconds)
+
+    async def check_all(self) -> dict[str, UpDown]:
+        """Return every component as "up" or "down"."""
+        return components_dict(await self.report())
+
+    async def status(self) -> StatusDict:
+        """Return the overall status with components, timestamp and heartbeats, all as text."""
+        return status_dict(await self.report())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[HealthRegistry]:
+        """Refresh every check in the background while the block lasts: `async with` it.
+
+        Each at its `interval_seconds` (10, and 30 while it is down) and up to 10 % more or less;
+        the first time after its `initial_delay_seconds`, or else anywhere within its interval.
+        At the end nothing of it runs any more, and what `register_from_settings` made is closed.
+        """
+        try:
+            async with self._engine.refresher.running():
+                yield self
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the clients that `register_from_settings` made; who asks again connects again."""
+        await self._engine.configured.aclose()
+
+    def drain(self) -> None:
+        """Say that the process is leaving: from now on it is alive, but not ready."""
+        self._engine.reporter.draining = True
+
+    def add_listener(self, listener: Listener) -> None:
+        """Have `listener` told of every transition, in order, on a thread of its own.
+
+        A first verdict is one too. One that raises is logged, one that hangs misses some.
+
+        Raises:
+            InvalidOptionError: if it is not callable.
+        """
+        self._engine.listeners.add(listener)
+
+    def remove_listener(self, listener: Listener) -> None:
+        """Tell `listener` no more; do nothing if it was not told before."""
+        self._engine.listeners.remove(listener)
+
+
+_instances: Instances[HealthRegistry] = Instances()
+os.register_at_fork(after_in_child=_instances.begin_process)

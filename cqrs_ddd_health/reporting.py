@@ -1,0 +1,149 @@
+"""Makes reports: asks the checks, looks at the workers, and puts together what they say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from .catalog import Catalog, Selection
+from .errors import BlockingCallError
+from .flights import Slot, stands_in
+from .heartbeats.memory import MemoryHeartbeatStore
+from .heartbeats.workers import Workers, WorkersView
+from .models import ComponentStatus, Failure, HealthReport, Probe, ServiceInfo, overall_status
+from .options import require_bool, require_seconds
+from .refresh import Refresher
+from .runner import Runner
+from .settings import HealthSettings
+from .threads import LoopThread
+
+if TYPE_CHECKING:
+    from .protocols import Clock
+
+__all__ = ["Reporter"]
+
+
+class Reporter:
+    """Makes the reports of one registry; `HealthRegistry.report` says what they promise."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        runner: Runner,
+        refresher: Refresher,
+        store: MemoryHeartbeatStore,
+        workers: Workers,
+        *,
+        settings: HealthSettings,
+        clock: Clock,
+    ) -> None:
+        self.draining: bool = False
+        self._catalog = catalog
+        self._runner = runner
+        self._refresher = refresher
+        self._store = store
+        self._workers = workers
+        self._settings = settings
+        self._clock = clock
+        self._since = clock.now()
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child: the thread stayed with the parent."""
+        self._loop_thread = LoopThread()
+
+    async def report(
+        self,
+        probe: Probe | None,
+        tags: Iterable[str],
+        max_age_seconds: float,
+        deadline_seconds: float | None,
+        *,
+        refreshed: bool = False,
+    ) -> HealthReport:
+        """Return what checks and workers say."""
+        selection = Selection.of(probe, tags)
+        require_seconds("max_age_seconds", max_age_seconds)
+        if deadline_seconds is not None:
+            require_seconds("deadline_seconds", deadline_seconds)
+        require_bool("refreshed", refreshed)
+        began = self._clock.monotonic()
+        slots = self._catalog.select(selection)
+        await self._runner.ask(
+            self._not_refreshed(slots, began) if refreshed else slots,
+            max_age_seconds=max_age_seconds,
+            deadline_seconds=deadline_seconds,
+            at_home=asyncio.get_running_loop() is not self._loop_thread.loop,
+        )
+        now, at = self._clock.monotonic(), self._clock.now()
+        workers = self._workers.view(self._store.beats(now), now, at)
+        rows = (
+            *self._runner.rows(slots, began, max_age_seconds, at),
+            *(row for row in workers.rows if _takes(selection, row)),
+            *(row for row in self._missing_rows(workers) if _takes(selection, row)),
+        )
+        return HealthReport(
+            status=overall_status(rows),
+            components=rows,
+            heartbeats=workers.records,
+            heartbeats_omitted=workers.omitted,
+            timestamp=at,
+            duration_seconds=now - began,
+            draining=self.draining,
+            service=self._service(),
+        )
+
+    def _not_refreshed(self, slots: Sequence[Slot], now: float) -> Sequence[Slot]:
+        """Return those that the background refresh does not look after, or not any more."""
+        if not self._refresher.is_running:
+            return slots
+        return [slot for slot in slots if slot.row is None or not stands_in(slot, now)]
+
+    def report_sync(
+        self,
+        probe: Probe | None,
+        tags: Iterable[str],
+        max_age_seconds: float,
+        deadline_seconds: float | None,
+    ) -> HealthReport:
+        """Return what checks and workers say, to a caller that has no event loop."""
+        if _loop_is_running():
+            raise BlockingCallError(
+                "report_sync() would block the running event loop; use `await registry.report()`"
+            )
+        return self._loop_thread.run(
+            lambda: self.report(probe, tags, max_age_seconds, deadline_seconds)
+        )
+
+    def _missing_rows(self, workers: WorkersView) -> Iterable[ComponentStatus]:
+        """Return a row for each name that is required and that no check and no worker has."""
+        if not self._settings.required:
+            return
+        seen = {record.worker for record in workers.records if record.last_seen is not None}
+        message = "it is required and was neither registered nor seen"
+        failure = Failure(kind="missing", message=message, since=self._since)
+        for name in dict.fromkeys(self._settings.required):
+            if name not in seen and name not in self._catalog.slots:
+                yield ComponentStatus(
+                    name=name, state="down", probes=("ready",), since=self._since, failure=failure
+                )
+
+    def _service(self) -> ServiceInfo:
+        return ServiceInfo(
+            name=self._settings.service_name,
+            version=self._settings.service_version,
+            instance=self._store.instance,
+        )
+
+
+def _takes(selection: Selection, row: ComponentStatus) -> bool:
+    return selection.takes(critical=row.critical, probes=row.probes, tags=row.tags)
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,385 @@
+"""Asks checks: one flight of a check at a time, bounded in time, whatever the check does.
+
+A flight is one run of one check that everyone who asks meanwhile waits for. It runs in a task of
+its own and is decided once: by what the check did, or by its timeout, when it is cancelled. It
+occupies its slot until its task and its threads have really ended, and a slot that is occupied
+by a decided flight hangs: it is not started again. Why each line is as it is, measured:
+`asyncio.wait_for` and `asyncio.timeout` wait for a check that swallows its cancellation,
+`shield` costs twice as much, and the first asker's context must not be everybody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import sys
+import threading
+import time
+import weakref
+from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from inspect import isawaitable, iscoroutine
+from typing import TYPE_CHECKING
+
+from .evaluation import SUCCESS, Outcome, next_state
+from .flights import Asker, Flight, Slot, row_of, shown
+from .models import ComponentStatus
+from .outcomes import HANGING, NESTED, outcome_of, outcome_of_error, timed_out
+from .threads import DaemonThreads
+from .transitions import Transition, transition
+
+if TYPE_CHECKING:
+    from .protocols import Clock
+
+__all__ = ["Runner", "Slot", "SystemClock"]
+
+MAX_NESTED_AWAITABLES = 4
+PATIENCE_SECONDS = 1.0
+"""How long the end of the background refresh waits for checks that it cancels."""
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def __init__(self) -> None:
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.now: Callable[[], datetime] = partial(datetime.now, UTC)
+
+
+class Runner:
+    """Asks the checks of one registry.
+
+    Async checks run on one loop, their home: the first that asked, while it runs. Askers on other
+    loops and threads wait for the flights there, since a client lives on the loop that made it.
+    """
+
+    def __init__(
+        self, clock: Clock, threads: DaemonThreads, tell: Callable[[Transition], None]
+    ) -> None:
+        self.threads: DaemonThreads = threads
+        self.lock: threading.RLock = threading.RLock()
+        self._monotonic = clock.monotonic
+        self._now = clock.now
+        self._tell = tell
+        self._hung: set[Flight] = set()
+        self._home: weakref.ref[AbstractEventLoop] | None = None
+
+    @property
+    def hung(self) -> int:
+        """How many checks were cut off and have not ended yet."""
+        return len(self._hung)
+
+    async def ask(
+        self,
+        slots: Sequence[Slot],
+        *,
+        max_age_seconds: float = 0.0,
+        deadline_seconds: float | None = None,
+        at_home: bool = True,
+    ) -> None:
+        """Return when every slot has an outcome that is fresh enough, or at the deadline.
+
+        `at_home=False` is said by an asker whose loop is nobody's: it never becomes the home.
+        """
+        loop = asyncio.get_running_loop()
+        now = self._monotonic()
+        with self.lock:
+            home = self._home_for(loop, adopt=at_home)
+            started, joined = self._flights_for(slots, home, now, now - max_age_seconds)
+        if home is loop:
+            self._launch(started)
+        elif started:
+            with suppress(RuntimeError):  # closed just now: whoever asks next finds them lost
+                home.call_soon_threadsafe(self._launch_in_time, started)
+        asker = Asker(loop)
+        with self.lock:
+            for flight in (*started, *joined):
+                if not flight.decided:
+                    flight.waiting[asker] = None
+                    asker.awaited += 1
+        if asker.awaited:
+            await self._wait(asker, started, joined, now, deadline_seconds)
+
+    def _flights_for(
+        self, slots: Sequence[Slot], home: AbstractEventLoop, now: float, fresh: float
+    ) -> tuple[list[Flight], list[Flight]]:
+        """Return flights of all slots that need one: those to be launched, and those on the way."""
+        started: list[Flight] = []
+        joined: list[Flight] = []
+        for slot in slots:
+            if slot.judged_at > fresh:
+                continue
+            if slot.flight is not None:
+                self._look_after(slot, slot.flight, now)
+            if slot.flight is None:
+                slot.flight = Flight(self, slot, home, now)
+                started.append(slot.flight)
+            elif not slot.flight.decided:  # or else it hangs, and its row says so
+                joined.append(slot.flight)
+        return started, joined
+
+    def _look_after(self, slot: Slot, flight: Flight, now: float) -> None:
+        """End a flight that is lost, or say of one that hangs that it does."""
+        if flight.is_lost():
+            self._end(flight)
+        if flight.decided and slot.flight is flight:
+            self._see_hanging(slot, flight, now)
+
+    def _see_hanging(self, slot: Slot, flight: Flight, now: float) -> None:
+        """Say that it hangs; it fails once more each time that one more run could have failed."""
+        counts = now - slot.judged_at >= slot.options.timeout_seconds
+        failure = slot.state.failure if slot.state is not None else None
+        if counts or failure is None or failure.kind != "hung":
+            elapsed = now - flight.started_at
+            hanging = HANGING._replace(failing_since=self._now() - timedelta(seconds=elapsed))
+            self._judge(slot, hanging, now, elapsed, counts=counts)
+
+    def _home_for(self, loop: AbstractEventLoop, *, adopt: bool) -> AbstractEventLoop:
+        home = self._home() if self._home is not None else None
+        if home is not None and (home is loop or home.is_running()):
+            return home
+        if adopt:
+            self._home = weakref.ref(loop)
+        return loop
+
+    def _launch(self, flights: list[Flight]) -> None:
+        fly = self._fly
+        # An eager task runs up to its first suspension at once: a check that never suspends costs
+        # no trip through the loop. Said twice, as the hot path of a report cannot afford a call.
+        if sys.version_info >= (3, 12):
+            for flight in flights:
+                flight.task = Task(
+                    fly(flight),
+                    loop=flight.loop,
+                    name=flight.slot.task_name,
+                    context=flight.slot.context.copy(),
+                    eager_start=True,
+                )
+        else:  # CPython 3.11 has none
+            for flight in flights:
+                flight.task = Task(
+                    fly(flight),
+                    loop=flight.loop,
+                    name=flight.slot.task_name,
+                    context=flight.slot.context.copy(),
+                )
+
+    def _launch_in_time(self, flights: list[Flight]) -> None:
+        """Launch what its asker has not given up meanwhile; this loop was busy."""
+        with self.lock:
+            late = [flight for flight in flights if flight.decided]
+            for flight in late:
+                self._end(flight)
+        self._launch([flight for flight in flights if not flight.ended])
+
+    async def _fly(self, flight: Flight) -> None:
+        began = self._monotonic()
+        try:
+            value = await flight.slot.ask()
+            outcome = SUCCESS if value is True else await _read(value)
+        except CancelledError as error:
+            if _is_cancelled_from_outside():
+                self._land(flight, None, began)
+                raise
+            outcome = outcome_of_error(error)
+        except BaseException as error:  # SystemExit leaving a task would end the loop
+            outcome = outcome_of_error(error)
+            if isinstance(error, KeyboardInterrupt) and _is_ctrl_c():
+                self._land(flight, outcome, began)
+                raise
+        self._land(flight, outcome, began)
+
+    def _land(self, flight: Flight, outcome: Outcome | None, began: float) -> None:
+        """The task has come to its end: with an outcome, or cancelled with none."""
+        now = self._monotonic()
+        with self.lock:
+            if outcome is not None and not flight.decided:
+                self._judge(flight.slot, outcome, now, now - began)
+            elif not flight.decided:
+                flight.slot.judged_at = -math.inf  # what it said before stands in no longer
+            self._end(flight, here=flight.loop)
+
+    def _end(self, flight: Flight, here: AbstractEventLoop | None = None) -> None:
+        if flight.ended:
+            return  # it was given up for lost, and its loop went on after all
+        flight.ended = flight.decided = True
+        self.release(flight)
+        if flight.holds:
+            self._hung.add(flight)  # the task is over, a blocking call of it is not
+        if flight.waiting:
+            self._wake(flight, here)
+
+    def release(self, flight: Flight) -> None:
+        """One thing that the flight started has ended; with the last one its slot is free."""
+        flight.holds -= 1
+        if not flight.holds:
+            self._hung.discard(flight)
+            if flight.slot.flight is flight:
+                flight.slot.flight = None
+
+    def _expire(self, flights: Iterable[Flight]) -> None:
+        for flight in flights:
+            with self.lock:
+                if not flight.decided:
+                    self._time_out(flight, self._monotonic())
+
+    def _time_out(self, flight: Flight, now: float) -> None:
+        flight.decided = True
+        self._hung.add(flight)
+        outcome = timed_out(flight.slot.options.timeout_seconds)
+        self._judge(flight.slot, outcome, now, now - flight.started_at)
+        self._wake(flight)
+        if flight.task is not None:
+            with suppress(RuntimeError):  # its loop is closed
+                flight.loop.call_soon_threadsafe(_cut_off, flight.task)
+
+    def _wake(self, flight: Flight, here: AbstractEventLoop | None = None) -> None:
+        waiting, flight.waiting = flight.waiting, {}
+        for asker in waiting:
+            asker.arrive(here)
+
+    def _judge(
+        self, slot: Slot, outcome: Outcome, now: float, latency: float, *, counts: bool = True
+    ) -> None:
+        at = self._now()
+        before, row = slot.state, slot.row
+        after = next_state(before, outcome, slot.options, at, counts=counts)
+        if counts:
+            slot.judged_at = now
+        if after is before and row is not None and row.details == outcome.details:
+            slot.row = row.measured(at, latency)
+            return
+        slot.state = after
+        slot.row = row_of(slot, after, outcome.details, at, latency)
+        told = transition(slot.name, "check", before, after, at, latency_seconds=latency)
+        if told is not None and not slot.gone:
+            self._tell(told)
+
+    async def _wait(
+        self,
+        asker: Asker,
+        started: list[Flight],
+        joined: list[Flight],
+        now: float,
+        deadline: float | None,
+    ) -> None:
+        """Wait for the flights; each is bounded by a timer of everyone who waits for it."""
+        asker.future = asker.loop.create_future()
+        own = [self._timer(asker, due_at - now, fs) for due_at, fs in _by_due_time(started)]
+        others = [self._timer(asker, due_at - now, fs) for due_at, fs in _by_due_time(joined)]
+        if deadline is not None:
+            others.append(asker.loop.call_later(deadline, asker.wake))
+        try:
+            await asker.future
+        finally:
+            if asker.awaited:  # gone early: its flights go on, and so do the timers that bound them
+                self._leave(asker, (*started, *joined))
+                own.clear()
+            for timer in (*own, *others):
+                timer.cancel()
+
+    def _timer(self, asker: Asker, delay: float, flights: list[Flight]) -> TimerHandle:
+        # One turn of the loop later: after a coroutine blocked it, what has ended meanwhile lands
+        # first, and is late but right.
+        return asker.loop.call_later(delay, asker.loop.call_soon, self._expire, flights)
+
+    def _leave(self, asker: Asker, flights: Iterable[Flight]) -> None:
+        with self.lock:
+            for flight in flights:
+                flight.waiting.pop(asker, None)
+
+    def rows(
+        self, slots: Iterable[Slot], asked_at: float, max_age_seconds: float, at: datetime
+    ) -> list[ComponentStatus]:
+        """Return what a report that began at `asked_at` says of slots.
+
+        That is the outcome that it asked for, or in its place the last one while that may stand in.
+        """
+        fresh = asked_at - max_age_seconds
+        return [
+            slot.row
+            if slot.row is not None and slot.judged_at >= fresh
+            else shown(slot, self._monotonic(), at)
+            for slot in slots
+        ]
+
+    async def end_unwatched(self, slots: Iterable[Slot]) -> None:
+        """Cancel the flights on this loop that nobody waits for, and see them end."""
+        loop = asyncio.get_running_loop()
+        with self.lock:
+            flights = [slot.flight for slot in slots if slot.flight is not None]
+            tasks = [
+                flight.task
+                for flight in flights
+                if flight.task is not None and flight.loop is loop and not flight.waiting
+            ]
+        for task in tasks:
+            task.cancel()
+        if tasks:  # one that ignores it hangs, and is counted as such
+            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+
+    def forget_flights(self, slots: Iterable[Slot]) -> None:
+        """Start anew in a forked child: the tasks, threads and loops stayed with the parent."""
+        self.lock = threading.RLock()
+        self.threads.reset()
+        self._hung.clear()
+        self._home = None
+        for slot in slots:
+            slot.flight = None
+
+
+def _by_due_time(flights: list[Flight]) -> Iterable[tuple[float, list[Flight]]]:
+    """Group the flights that are still undecided: one timer a group, not one a flight."""
+    groups: dict[float, list[Flight]] = {}
+    for flight in flights:
+        if not flight.decided:
+            groups.setdefault(flight.due_at, []).append(flight)
+    return groups.items()
+
+
+def _cut_off(task: Task[None]) -> None:
+    if task.cancelling():
+        # The loop is being ended, has cancelled it, and waits for it in vain: what it awaits is
+        # ended by force, and it with the cancellation below.
+        check: object = getattr(task.get_coro(), "cr_await", None)
+        if iscoroutine(check):
+            with suppress(RuntimeError):  # it ignores even that
+                check.close()
+    task.cancel()
+    # `asyncio.run` ends only when all tasks that it knows have ended, and this one may never: it
+    # may swallow its cancellation. So it is taken off the list, by the function that asyncio
+    # documents for implementers of tasks (Extending, "Task lifetime support").
+    asyncio._unregister_task(task)  # noqa: SLF001 - documented, see above
+    # The report says that it hangs, and says it better than a warning at the end.
+    object.__setattr__(task, "_log_destroy_pending", False)
+
+
+def _is_cancelled_from_outside() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _is_ctrl_c() -> bool:
+    """Whether a KeyboardInterrupt is the user's: nobody else has taken over SIGINT.
+
+    `asyncio.run` and the servers turn Ctrl-C into a cancellation or a flag, so where they run a
+    KeyboardInterrupt out of a check is of its own making and only its failure.
+    """
+    return (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+
+
+async def _read(value: object) -> Outcome:
+    for _ in range(MAX_NESTED_AWAITABLES):
+        if isinstance(value, Outcome):
+            return value
+        if not isawaitable(value):
+            return outcome_of(value)
+        value = await value
+    return NESTED

@@ -1,0 +1,327 @@
+"""Everything that the environment can say: `CQRS_HEALTH_*`, with `__` between nested names."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeAlias, cast
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import ErrorDetails, from_json
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as UnreadableValueError
+
+from .errors import SettingsError
+from .names import Name, fold
+from .options import DEFAULT_TIMEOUT_SECONDS, CheckOptions, PositiveSeconds
+
+__all__ = ["ENV_PREFIX", "CheckSettings", "Detail", "HealthSettings", "variable_of"]
+
+Detail: TypeAlias = Literal["minimal", "safe", "full"]
+Limit = Annotated[int, Field(ge=1)]
+
+ENV_PREFIX = "CQRS_HEALTH_"
+_ENV_FILE = "ENV_FILE"
+_SECRETS_DIR = "SECRETS_DIR"
+_LISTS = ("probes", "tags")
+
+_logger = logging.getLogger("cqrs_ddd_health")
+
+
+def _listed(value: object) -> object:
+    """`a, b` in the environment is a list of two; a JSON array is one as well."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return from_json(value)
+        except ValueError:
+            return value  # a text is no list, and refused under the name of its field
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+class CheckSettings(CheckOptions, frozen=True):
+    """What the environment can say of one check: its options, and the URL of what it asks."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(title="CheckSettings")
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="What `register_from_settings` makes a check of; never shown, it may hold "
+        "a password.",
+    )
+
+
+def variable_of(name: str, option: str) -> str:
+    """Return the variable that says that option of the check with that name."""
+    return f"{_NESTED}{fold(name)}__{option}".upper()
+
+
+def _read_options(given: object) -> object:
+    """Read one check's options leniently: the environment knows nothing but text."""
+    if isinstance(given, CheckSettings) or not isinstance(given, Mapping):
+        return given
+    said = cast("Mapping[object, object]", given)
+    values = {key: _listed(item) if key in _LISTS else item for key, item in said.items()}
+    return CheckSettings.model_validate(values, strict=False)
+
+
+class HealthSettings(BaseSettings):
+    """The settings, from keywords, then the environment, then a dotenv file, then secret files.
+
+    `HealthSettings.from_environment()` also follows `CQRS_HEALTH_ENV_FILE` and
+    `CQRS_HEALTH_SECRETS_DIR`, names the variable in its errors and warns of unknown ones.
+    """
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        title="HealthSettings",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        secrets_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        json_schema_serialization_defaults_required=True,
+        json_schema_extra={"additionalProperties": False},
+    )
+
+    heartbeat_timeout_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=60.0, description="The age beyond which a worker's beat is stale; 0 is always."
+    )
+    check_timeout_seconds: PositiveSeconds = Field(
+        default=DEFAULT_TIMEOUT_SECONDS, description="How long a check may take if it says nothing."
+    )
+    http_max_age_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="How old an answer over HTTP may be."
+    )
+    http_deadline_seconds: PositiveSeconds = Field(
+        default=0.8, description="How long an asker over HTTP waits; a probe gives up after 1 s."
+    )
+    detail: Detail = Field(
+        default="safe",
+        description=(
+            "What strangers see. minimal: the three paths of the contract. safe: states, "
+            "latencies, ages and the kind of a failure. full: messages, details and instances too."
+        ),
+    )
+    required: Annotated[tuple[Name, ...], NoDecode] = Field(
+        default=(), description="Checks and workers that must exist: not ready until they do."
+    )
+    service_name: Name | None = Field(default=None, description="Shown in the report.")
+    service_version: Name | None = Field(default=None, description="Shown in the report.")
+    instance: Name | None = Field(
+        default=None, description="This process; host, pid and a start token if not said."
+    )
+    serve_host: str = Field(default="127.0.0.1", description="Where `cqrs-health serve` listens.")
+    serve_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8000, description="The port of `cqrs-health serve`; 0 lets the system pick one."
+    )
+    serve_drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description=(
+            "How long `cqrs-health serve`, told to leave by SIGTERM, says that it is not ready "
+            "before it leaves, in seconds."
+        ),
+    )
+    serve_registry: str | None = Field(
+        default=None,
+        description="The registry that `cqrs-health` serves or checks: package.module:attribute.",
+    )
+    max_workers: Limit = Field(default=1_000, description="Workers that one process remembers.")
+    max_instances: Limit = Field(
+        default=10_000, description="Instances of workers that one process remembers."
+    )
+    max_heartbeats: Limit = Field(
+        default=200,
+        description="Instances in a report, beyond the youngest one of each worker; worst first.",
+    )
+    max_threads: Limit = Field(
+        default=256, description="Threads for blocking checks; a check beyond waits for one."
+    )
+    checks: dict[str, Annotated[CheckSettings, BeforeValidator(_read_options)]] = Field(
+        default_factory=dict,
+        description=(
+            "By check its options, over those in code, CHECKS__DATABASE__TIMEOUT_SECONDS=2, and "
+            "its URL: CHECKS__DATABASE__URL=postgresql+asyncpg://..."
+        ),
+    )
+
+    @classmethod
+    def from_environment(cls, *, strict: bool = False) -> HealthSettings:
+        """Return the settings of this process.
+
+        Args:
+            strict: refuse variables that look like ours and are not; each is one warning a process
+                otherwise, because Kubernetes sets such for a Service called cqrs-health.
+
+        Raises:
+            SettingsError: if a value is malformed, a named file or directory is not there, or,
+                with `strict`, a variable unknown.
+        """
+        env_file = _named_path(_ENV_FILE, Path.is_file, "a readable file")
+        secrets_dir = _named_path(_SECRETS_DIR, Path.is_dir, "a directory")
+        try:
+            _tell_of_unknown(_variables(env_file), strict=strict)
+            # Keywords of pydantic-settings that it keeps from type checkers.
+            return cls(_env_file=env_file, _secrets_dir=secrets_dir)  # type: ignore[call-arg]
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from None
+        except UnreadableValueError as error:
+            raise SettingsError(_explain_unreadable(error)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{_FILES} cannot be read: {_why(error)}") from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read secret files under nested names too, as the environment is read."""
+        secret_files = NestedSecretsSettingsSource(file_secret_settings)
+        return init_settings, env_settings, dotenv_settings, secret_files
+
+    @field_validator("required", mode="before")
+    @classmethod
+    def _split_required(cls, value: object) -> object:
+        return _listed(value)
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _read_checks(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        given = cast("Mapping[object, object]", value)
+        names: dict[str, str] = {}
+        for name in map(str, given):
+            other = names.setdefault(fold(name), name)
+            if other != name:
+                raise ValueError(f"{other!r} and {name!r} name the same check, leave one out")
+        return {fold(str(name)): options for name, options in given.items()}
+
+    def options_of(self, name: str) -> CheckSettings | None:
+        """Return what the settings say of the check with that name, if anything."""
+        return self.checks.get(fold(name))
+
+    @staticmethod
+    def origin_of(variable: str) -> str:
+        """Return where a setting that has the name of this variable was said, as it is now."""
+        for where, names in _sources():
+            by_fold = {fold(name): name for name in names}
+            said: str | None = variable
+            while said:
+                if fold(said) in by_fold:
+                    return f"{by_fold[fold(said)]}{where}"
+                said = said.rpartition("__")[0]  # it may be in the JSON of what it is a part of
+        return "HealthSettings in code"
+
+
+def _sources() -> Iterator[tuple[str, Iterable[str]]]:
+    """Each place that settings come from, and the variables that are there; the first one wins."""
+    yield "", os.environ
+    env_file = _named_path(_ENV_FILE, Path.is_file, "a readable file")
+    if env_file is not None:
+        yield f" in {env_file}", _in_dotenv(env_file)
+    secrets_dir = _named_path(_SECRETS_DIR, Path.is_dir, "a directory")
+    if secrets_dir is not None:
+        yield f" in {secrets_dir}", [file.name for file in secrets_dir.iterdir()]
+
+
+def _in_dotenv(env_file: Path) -> Iterable[str]:
+    from dotenv import dotenv_values
+
+    return dotenv_values(env_file)
+
+
+def _named_path(name: str, exists: Callable[[Path], bool], what: str) -> Path | None:
+    value = os.environ.get(f"{ENV_PREFIX}{name}")
+    if not value:
+        return None
+    path = Path(value)
+    if not exists(path):
+        raise SettingsError(f"{ENV_PREFIX}{name} must name {what}, there is none at {value!r}")
+    return path
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    """What was wrong, without the bytes: they may be a secret."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or type(error).__name__}: {error.filename!r}"
+    return f"it must be UTF-8, and is not at byte {error.start}"
+
+
+def _explain_unreadable(error: UnreadableValueError) -> str:
+    if isinstance(error.__cause__, ValueError):  # of all fields only `checks` is read as JSON
+        return f"{_CHECKS}: {error}; it must be a JSON object"
+    return f"{_FILES} cannot be used: {error}"
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(map(_explain_one, error.errors(include_url=False, include_input=False)))
+
+
+def _explain_one(item: ErrorDetails) -> str:
+    names = [part for part in item["loc"] if isinstance(part, str)]  # not the places in a list
+    variable = ENV_PREFIX + "__".join(names).upper()
+    if item["type"] != "extra_forbidden":
+        return f"{variable}: {item['msg']}"
+    return f"{variable}: there is no such option{_did_you_mean(names[-1], _OPTIONS)}"
+
+
+def _did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    close = get_close_matches(name.upper(), known, n=1)
+    return f", did you mean {close[0]}?" if close else otherwise
+
+
+def _variables(env_file: Path | None) -> Iterator[str]:
+    yield from os.environ
+    if env_file is not None:
+        yield from _in_dotenv(env_file)
+
+
+def _tell_of_unknown(variables: Iterable[str], *, strict: bool) -> None:
+    """Refuse the variables that look like ours and are not, or warn of each once a process."""
+    unknown = dict(_unknown(variables))
+    if unknown and strict:
+        raise SettingsError(
+            "; ".join(f"unknown variable {name}{unknown[name]}" for name in unknown)
+        )
+    for variable in sorted(unknown.keys() - _warned):
+        _warned.add(variable)
+        _logger.warning("unknown variable %s is ignored%s", variable, unknown[variable])
+
+
+def _unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Return each variable that looks like ours and is not, sorted, with what it may have meant."""
+    for variable in sorted({name.upper() for name in variables}):
+        ours = variable.startswith(ENV_PREFIX) and not variable.startswith(_NESTED)
+        said = variable.removeprefix(ENV_PREFIX)  # alike in all, it would make all alike
+        if ours and said not in _NAMES:
+            yield variable, _did_you_mean(said, _NAMES, " (is it a service link of Kubernetes?)")
+
+
+_warned: set[str] = set()
+_OPTIONS = [name.upper() for name in CheckSettings.model_fields]
+_NAMES = [name.upper() for name in (*HealthSettings.model_fields, _ENV_FILE, _SECRETS_DIR)]
+_CHECKS = f"{ENV_PREFIX}CHECKS"
+_NESTED = f"{_CHECKS}__"
+_FILES = f"what {ENV_PREFIX}{_ENV_FILE} or {ENV_PREFIX}{_SECRETS_DIR} names"

@@ -1,0 +1,84 @@
+"""Prepared answers: one is made for everyone who asks meanwhile, and kept while it is young."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from asyncio import AbstractEventLoop, Future, Task
+from collections.abc import Awaitable, Callable, Hashable
+from contextvars import Context
+from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+__all__ = ["Answers", "Prepared"]
+
+
+T = TypeVar("T")
+
+
+class Prepared(NamedTuple, Generic[T]):
+    """An answer, or what it is made of, and until when it may be given: monotonic seconds."""
+
+    value: T
+    fresh_until: float
+
+
+class _OnOneLoop(Generic[T]):
+    """What is in the making on one loop: tasks and futures belong to it."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[Hashable, list[Future[Prepared[T]]]] = {}
+        self.tasks: set[Task[None]] = set()
+
+
+class Answers(Generic[T]):
+    """Answers by key. The keys are the application's own, never made of what a request says."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Prepared[T]] = {}
+        self._loops: WeakKeyDictionary[AbstractEventLoop, _OnOneLoop[T]] = WeakKeyDictionary()
+
+    def kept(self, key: Hashable) -> Prepared[T] | None:
+        """Return what is kept for `key` while it is young enough."""
+        entry = self._kept.get(key)
+        return None if entry is None or entry.fresh_until < time.monotonic() else entry
+
+    async def made(self, key: Hashable, make: Callable[[], Awaitable[Prepared[T]]]) -> Prepared[T]:
+        """Return what is kept, or what `make` makes, once for all who ask until it is made.
+
+        It is made in a task of its own: that the first who asked hangs up is nothing to the others.
+        """
+        kept = self.kept(key)
+        if kept is not None:
+            return kept
+        loop = asyncio.get_running_loop()
+        here = self._loops.setdefault(loop, _OnOneLoop())
+        waiting = here.waiting.get(key)
+        if waiting is None:
+            waiting = here.waiting[key] = []
+            task = loop.create_task(self._make(here, key, make), context=Context())
+            here.tasks.add(task)
+            task.add_done_callback(here.tasks.discard)
+        future: Future[Prepared[T]] = loop.create_future()
+        waiting.append(future)
+        return await future
+
+    async def _make(
+        self, here: _OnOneLoop[T], key: Hashable, make: Callable[[], Awaitable[Prepared[T]]]
+    ) -> None:
+        try:
+            prepared = await make()
+        except BaseException as error:
+            for future in _unsettled(here.waiting.pop(key)):
+                future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        self._kept[key] = prepared
+        for future in _unsettled(here.waiting.pop(key)):
+            future.set_result(prepared)
+
+
+def _unsettled(waiting: list[Future[T]]) -> list[Future[T]]:
+    """Return the futures of those who still wait: whoever was cancelled has left."""
+    return [future for future in waiting if not future.done()]

@@ -1,0 +1,79 @@
+"""The contract's dicts, as types: what the dict API returns and the probes answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, with_config
+from pydantic.config import JsonDict
+from typing_extensions import TypedDict
+
+from .strict import RFC_3339
+
+__all__ = ["ErrorDict", "LiveDict", "ReadyDict", "StatusDict", "UpDown"]
+
+UpDown: TypeAlias = Literal["up", "down"]
+
+
+def _is_moment(text: str) -> str:
+    datetime.fromisoformat(text)  # the pattern does not know how many days a month has
+    return text
+
+
+_Timestamp: TypeAlias = Annotated[
+    str,
+    Field(pattern=RFC_3339),
+    AfterValidator(_is_moment),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+_ALL_UP: JsonDict = {"properties": {"components": {"additionalProperties": {"const": "up"}}}}
+
+
+@with_config(
+    ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "if": _ALL_UP,
+            "then": {"properties": {"status": {"const": "healthy"}}},
+            "else": {"properties": {"status": {"const": "unhealthy"}}},
+        },
+    )
+)
+class StatusDict(TypedDict):
+    """What `await registry.status()` returns, and the body of `/health`."""
+
+    status: Literal["healthy", "unhealthy"]
+    components: dict[str, UpDown]
+    timestamp: _Timestamp
+    heartbeats: dict[str, _Timestamp | None]
+
+
+@with_config(
+    ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"if": {"properties": {"ready": {"const": True}}}, "then": _ALL_UP},
+    )
+)
+class ReadyDict(TypedDict):
+    """The body of `/health/ready` and `/health/startup`: what gates them, and what follows."""
+
+    ready: bool
+    components: dict[str, UpDown]
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class LiveDict(TypedDict):
+    """The body of `/health/live`; "dead" only if a check that gates live says so."""
+
+    status: Literal["alive", "dead"]
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class ErrorDict(TypedDict):
+    """The body of an answer that is none: an unknown path, a method that is not allowed."""
+
+    error: str

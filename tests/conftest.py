@@ -1,0 +1,74 @@
+"""Fixtures for every suite.
+
+The servers are imported where a fixture starts one: tests/core runs without what they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.servers import OwnKafka, OwnNats, OwnPostgres, OwnRedis
+
+
+@pytest.fixture(scope="session")
+def started_redis() -> Iterator[OwnRedis]:
+    from tests.servers import OwnRedis
+
+    with OwnRedis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def started_postgres() -> Iterator[OwnPostgres]:
+    from tests.servers import OwnPostgres
+
+    with OwnPostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def started_nats() -> Iterator[OwnNats]:
+    from tests.servers import OwnNats
+
+    with OwnNats() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def started_kafka() -> Iterator[OwnKafka]:
+    from tests.servers import OwnKafka
+
+    with OwnKafka() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis(started_redis: OwnRedis) -> OwnRedis:
+    """A Redis of our own, running and ready; the test may freeze, stop or kill it."""
+    started_redis.recover()
+    return started_redis
+
+
+@pytest.fixture
+def own_postgres(started_postgres: OwnPostgres) -> OwnPostgres:
+    """A PostgreSQL of our own, running and ready; the test may freeze, stop or kill it."""
+    started_postgres.recover()
+    return started_postgres
+
+
+@pytest.fixture
+def own_nats(started_nats: OwnNats) -> OwnNats:
+    """A NATS of our own, running and ready; the test may freeze, stop or kill it."""
+    started_nats.recover()
+    return started_nats
+
+
+@pytest.fixture
+def own_kafka(started_kafka: OwnKafka) -> OwnKafka:
+    """A Kafka of our own, running and ready; the test may freeze, stop or kill it."""
+    started_kafka.recover()
+    return started_kafka

@@ -1,0 +1,152 @@
+"""Checks with a client of their own: made when asked, once a loop, and closed by their owner."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cqrs_ddd_health import CheckResult
+from cqrs_ddd_health.checks import endings
+from cqrs_ddd_health.checks.connected import ConnectedCheck, Connection
+from cqrs_ddd_health.testing import FakeCheck
+from tests.core.actors import PATIENCE_SECONDS, ThreadedLoop, eventually
+
+
+class Server:
+    """Counts its clients; what they answer, and how they close, may be set."""
+
+    def __init__(self, *, reconnects: bool = True) -> None:
+        self.check = FakeCheck()
+        self.reconnects = reconnects
+        self.opened = 0
+        self.closed: list[asyncio.AbstractEventLoop] = []
+        self.refuses = False
+        self.closing_raises = False
+        self.closing_hangs = False
+
+    async def connect(self) -> Connection:
+        if self.refuses:
+            raise ConnectionRefusedError
+        self.opened += 1
+        return Connection(self.check, self.close, self.reconnects)
+
+    async def close(self) -> None:
+        self.closed.append(asyncio.get_running_loop())
+        if self.closing_hangs:
+            await asyncio.Event().wait()
+        if self.closing_raises:
+            raise OSError
+
+
+async def test_a_client_is_made_when_first_asked_and_used_again() -> None:
+    server = Server()
+    check = ConnectedCheck(server.connect)
+    assert server.opened == 0
+    for _ in range(3):
+        assert (await check.check()).state == "up"
+    assert await check() is True
+    assert (server.opened, server.check.calls, server.closed) == (1, 4, [])
+
+
+async def test_a_client_that_cannot_be_made_is_a_failure_and_tried_again() -> None:
+    server = Server()
+    check = ConnectedCheck(server.connect)
+    server.refuses = True
+    with pytest.raises(ConnectionRefusedError):
+        await check.check()
+    assert await check() is False
+    server.refuses = False
+    assert await check() is True
+
+
+@pytest.mark.parametrize("reconnects", [True, False])
+@pytest.mark.parametrize("bad", [CheckResult(state="down"), OSError()])
+async def test_a_client_that_does_not_find_its_way_back_is_made_anew(
+    bad: CheckResult | Exception, reconnects: bool
+) -> None:
+    server = Server(reconnects=reconnects)
+    check = ConnectedCheck(server.connect)
+    await check.check()
+    server.check.result = bad
+    assert await check() is False
+    server.check.result = CheckResult()
+    assert await check() is True
+    assert (server.opened, len(server.closed)) == ((1, 0) if reconnects else (2, 1))
+
+
+async def test_a_client_that_was_cut_off_is_made_anew() -> None:
+    server = Server(reconnects=False)
+    check = ConnectedCheck(server.connect)
+
+    class Hanging:
+        async def check(self) -> CheckResult:
+            await asyncio.Event().wait()
+            return CheckResult()
+
+    connection = await server.connect()
+    check._connections[asyncio.get_running_loop()] = connection._replace(check=Hanging())
+    asking = asyncio.create_task(check.check())
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert len(server.closed) == 1
+    assert await check() is True
+    assert server.opened == 2
+
+
+async def test_every_loop_has_a_client_of_its_own_and_each_is_closed_there() -> None:
+    server = Server()
+    check = ConnectedCheck(server.connect)
+    await check.check()
+    with ThreadedLoop() as other:
+        for _ in range(2):
+            asyncio.run_coroutine_threadsafe(check.check(), other.loop).result(PATIENCE_SECONDS)
+        assert server.opened == 2
+        await check.aclose()
+        assert server.closed == [asyncio.get_running_loop(), other.loop]
+        await check.aclose()
+        assert len(server.closed) == 2
+    assert await check() is True
+    assert server.opened == 3
+
+
+async def test_the_clients_of_a_loop_that_is_gone_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server()
+    check = ConnectedCheck(server.connect)
+    with ThreadedLoop() as stopped, ThreadedLoop() as closed:
+        for other in (stopped, closed):
+            asyncio.run_coroutine_threadsafe(check.check(), other.loop).result(PATIENCE_SECONDS)
+        stopped.stop()
+        closed.stop()
+        closed.loop.close()
+        monkeypatch.setattr(closed.loop, "is_running", lambda: True)  # as it was a moment ago
+        await check.aclose()
+        monkeypatch.undo()
+    assert server.closed == []
+
+
+async def test_closing_waits_no_longer_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "PATIENCE_SECONDS", 0.01)
+    server = Server()
+    check = ConnectedCheck(server.connect)
+    await check.check()
+    server.closing_hangs = True
+    await check.aclose()
+    await check.check()
+    server.closing_hangs, server.closing_raises = False, True
+    await check.aclose()
+    assert len(server.closed) == 2
+    await eventually(lambda: len(asyncio.all_tasks()) == 1)
+
+
+async def test_a_forked_child_connects_anew_and_closes_nothing_of_its_parents() -> None:
+    server = Server()
+    check = ConnectedCheck(server.connect)
+    await check.check()
+    check.begin_process()
+    await check.check()
+    assert (server.opened, server.closed) == (2, [])
