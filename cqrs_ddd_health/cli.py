@@ -326,8 +326,8 @@ def _demo(settings: HealthSettings) -> HealthRegistry:
 
 
 def _imported(path: str) -> HealthRegistry:
-    from .details import safe_text
     from .registry import HealthRegistry
+    from .texts import safe_text
 
     module, _, attribute = path.partition(":")
     try:

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeAlias, cast
-from urllib.parse import quote, unquote
 
 from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["OMITTED", "DetailValue", "Details", "hide", "json_safe", "safe_text", "scrub"]
+from .texts import safe_name, safe_text
+
+__all__ = ["OMITTED", "DetailValue", "Details", "json_safe"]
 
 DetailValue: TypeAlias = (
     "str | int | float | bool | Sequence[DetailValue] | Mapping[str, DetailValue] | None"
@@ -30,13 +30,11 @@ OMITTED = "omitted"
 MAX_DEPTH = 4
 MAX_ENTRIES = 32
 MAX_NODES = 256
-MAX_TEXT = 500
 # Integers beyond the safe range of IEEE 754 doubles lose digits in every JavaScript client.
 _MAX_SAFE_INTEGER = 2**53 - 1
 _BYTES = (bytes, bytearray)
 # JSON parsers give up at some depth: pydantic's at 200, with the report around it.
 _MAX_NESTING = 64
-_BREAKING = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
 
 class Details(dict[str, DetailValue]):
@@ -132,62 +130,6 @@ def _encodable(text: str) -> str:
         raise ValueError("details must not hold lone surrogates") from None
 
 
-# RFC 3986, section 3.2.1: what stands between the scheme and the last @ of the authority. A
-# password may itself hold @, # or /, so everything up to the last @ before a blank goes.
-_USERINFO = re.compile(r"(?<=://)\S*@")
-_UNFINISHED = re.compile(r"(?<=://)\S*$")
-# No more of a text than this is ever looked at.
-_MAX_READ = 4_000
-
-
-def scrub(text: str) -> str:
-    """Return `text` without the userinfo of the URLs in it.
-
-    >>> scrub("cannot connect to redis://user:secret@cache:6379/0")
-    'cannot connect to redis://***@cache:6379/0'
-    """
-    return _USERINFO.sub("***@", text)
-
-
-_hidden: list[str] = []
-
-
-def hide(secrets: Iterable[str]) -> None:
-    """Have these secrets cut out of every text that `safe_text` returns from now on.
-
-    In all the ways that they may be written: percent-encoded and not, and as `repr` escapes them.
-    """
-    written = {way for secret in secrets for way in (secret, unquote(secret), quote(secret, ""))}
-    written |= {repr(way)[1:-1] for way in written}
-    # The longest first: one secret may be a part of another.
-    _hidden[:] = sorted({*_hidden, *written} - {""}, key=len, reverse=True)
-
-
-def _without_hidden(text: str, *, goes_on: bool) -> str:
-    for secret in tuple(_hidden):
-        text = text.replace(secret, "***")
-    if goes_on and _hidden:  # the start of one may be at the end of what was read
-        return text[: -len(_hidden[0])]
-    return text
-
-
-def safe_text(text: str, limit: int = MAX_TEXT) -> str:
-    """Return `text` without secrets, fit for UTF-8, and cut to `limit` characters.
-
-    Cut out are the values that were given to `hide`, then the userinfo of URLs. An ellipsis shows
-    the cut. What would break a line becomes a space, so that a text is one line wherever it is
-    printed.
-    """
-    plain = str.__str__(text)  # a subclass may lie about its length
-    clean = _without_hidden(plain[:_MAX_READ], goes_on=len(plain) > _MAX_READ)
-    if "://" in clean:
-        # Where the text goes on, the @ of its last URL may be in what is not read.
-        clean = scrub(_UNFINISHED.sub("***", clean) if len(plain) > _MAX_READ else clean)
-    if len(clean) > limit or len(plain) > _MAX_READ:
-        clean = f"{clean[: limit - 1]}…"
-    return _BREAKING.sub(" ", clean).encode(errors="replace").decode()
-
-
 def json_safe(details: object) -> Details:
     """Return what is left of `details` as a frozen JSON object, whatever it was.
 
@@ -200,7 +142,7 @@ def json_safe(details: object) -> Details:
             return EMPTY
         cleaned = _Cleaner().clean(details, 0)
     except Exception as error:  # a hostile mapping may raise anything while it is read
-        return Details({"unreadable": safe_text(type(error).__name__, 100)})
+        return Details({"unreadable": safe_name(type(error).__name__)})
     return cleaned if isinstance(cleaned, Details) else Details({"value": cleaned})
 
 
@@ -222,16 +164,15 @@ class _Cleaner:
                 return self._object(cast("Mapping[object, object]", value), depth)
             if isinstance(value, Sequence | AbstractSet) and not isinstance(value, _BYTES):
                 return self._array(cast("Sequence[object]", value), depth)
-        return safe_text(f"<{type(value).__name__}>")
+        return safe_name(f"<{type(value).__name__}>")
 
     def _object(self, value: Mapping[object, object], depth: int) -> Details:
         kept: dict[str, DetailValue] = {}
         for key, item in islice(value.items(), MAX_ENTRIES):
             if self._nodes_left <= 0:
                 break
-            kept[safe_text(key if isinstance(key, str) else f"<{type(key).__name__}>", 100)] = (
-                self.clean(item, depth + 1)
-            )
+            name = key if isinstance(key, str) else f"<{type(key).__name__}>"
+            kept[safe_name(name)] = self.clean(item, depth + 1)
         left_out = len(value) - len(kept)
         if left_out <= 0:
             return Details(kept)

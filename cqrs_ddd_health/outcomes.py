@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 
-from .details import json_safe, safe_text
+from .details import json_safe
 from .evaluation import SUCCESS, Outcome
 from .models import CheckResult
+from .texts import safe_name, safe_text
 
 __all__ = ["HANGING", "NESTED", "outcome_of", "outcome_of_error", "timed_out"]
 
@@ -43,4 +44,4 @@ def timed_out(timeout_seconds: float) -> Outcome:
 def _type(value: object) -> str:
     # Read past the metaclass: what its author made of `__name__` may raise.
     name: object = vars(type)["__name__"].__get__(type(value))
-    return safe_text(str(name), 100) or "unnamed"
+    return safe_name(str(name)) or "unnamed"

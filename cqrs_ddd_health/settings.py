@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeAlias, cast
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast
 
 from pydantic import (
     BeforeValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails, from_json
 from pydantic_settings import (
@@ -30,6 +31,7 @@ from pydantic_settings import SettingsError as UnreadableValueError
 from .errors import SettingsError
 from .names import Name, fold
 from .options import DEFAULT_TIMEOUT_SECONDS, CheckOptions, PositiveSeconds
+from .texts import hide, secrets_of_url
 
 __all__ = ["ENV_PREFIX", "CheckSettings", "Detail", "HealthSettings", "variable_of"]
 
@@ -217,6 +219,17 @@ class HealthSettings(BaseSettings):
             if other != name:
                 raise ValueError(f"{other!r} and {name!r} name the same check, leave one out")
         return {fold(str(name)): options for name, options in given.items()}
+
+    @model_validator(mode="after")
+    def _hide_secrets(self) -> Self:
+        """Before code of the application runs: it may raise what it read in the environment."""
+        hide(
+            secret
+            for said in self.checks.values()
+            if said.url is not None
+            for secret in secrets_of_url(said.url.get_secret_value())
+        )
+        return self
 
     def options_of(self, name: str) -> CheckSettings | None:
         """Return what the settings say of the check with that name, if anything."""

@@ -8,8 +8,8 @@ from itertools import starmap
 from typing import TypeAlias
 from unicodedata import category, east_asian_width
 
-from .details import safe_text
 from .models import ComponentStatus, Failure, HealthReport, HeartbeatRecord
+from .texts import safe_text
 
 __all__ = ["table"]
 

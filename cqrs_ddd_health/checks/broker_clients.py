@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from .endings import close_in_time
 from .mqtt import MqttConnection
 
-__all__ = ["SCHEMES", "BrokerClient", "connect", "require_client_library"]
+__all__ = ["CLUSTERS", "SCHEMES", "BrokerClient", "connect", "require_client_library"]
 
 
 class BrokerClient(NamedTuple):
@@ -70,6 +70,16 @@ def _credentials(parts: SplitResult) -> _Credentials:
     userinfo, at, _ = parts.netloc.rpartition("@")
     username, colon, password = userinfo.partition(":")
     return _Credentials(unquote(username) if at else None, unquote(password) if colon else None)
+
+
+async def _first_of(
+    parts: SplitResult, connect_to: Callable[[str, SplitResult], Awaitable[BrokerClient]]
+) -> BrokerClient:
+    *others, last = parts.netloc.rpartition("@")[2].split(",")
+    for address in others:
+        with suppress(Exception):
+            return await connect_to(address, parts)
+    return await connect_to(last, parts)
 
 
 # ------------------------------------------------------------------ what the libraries log
@@ -146,12 +156,17 @@ class _Errors:
 
 
 async def _connect_nats(parts: SplitResult) -> BrokerClient:
+    """Connect to the first of the servers that can be connected to."""
+    return await _first_of(parts, _connect_nats_server)
+
+
+async def _connect_nats_server(address: str, parts: SplitResult) -> BrokerClient:
     client = cast("Callable[[], _Nats]", import_module("nats.aio.client").Client)()
     username, password = _credentials(parts)
     errors = _Errors()
     try:
         await client.connect(
-            parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+            f"{parts.scheme}://{address}",
             error_cb=errors.__call__,
             allow_reconnect=False,
             user=username if password is not None else None,
@@ -192,18 +207,14 @@ class _Aiokafka(Protocol):
 
 async def _connect_kafka(parts: SplitResult) -> BrokerClient:
     """Connect to the first of the servers that can be connected to."""
-    *others, last = parts.netloc.rpartition("@")[2].split(",")
-    for address in others:
-        with suppress(Exception):
-            return await _connect_kafka_broker(address, _credentials(parts))
-    return await _connect_kafka_broker(last, _credentials(parts))
+    return await _first_of(parts, _connect_kafka_broker)
 
 
-async def _connect_kafka_broker(address: str, credentials: _Credentials) -> BrokerClient:
+async def _connect_kafka_broker(address: str, parts: SplitResult) -> BrokerClient:
     # Not a client of the whole cluster: cut off in the middle, that loses sight of its connection.
     make = cast("Callable[..., _Aiokafka]", import_module("aiokafka.conn").AIOKafkaConnection)
     host = urlsplit(f"//{address}")
-    username, password = credentials
+    username, password = _credentials(parts)
     connection = make(
         host.hostname,
         host.port or 9092,
@@ -235,3 +246,5 @@ _LIBRARIES = {
 }
 
 SCHEMES = tuple(_CONNECTS)
+CLUSTERS = ("kafka", "nats", "tls")
+"""Of these a URL may name several hosts, with commas between them."""

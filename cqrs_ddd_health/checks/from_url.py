@@ -3,7 +3,7 @@
 | URL | asks |
 | --- | --- |
 | `postgresql+asyncpg://`, `mysql+aiomysql://`, `sqlite+aiosqlite:///`, ... | a database |
-| `redis://`, `rediss://` | Redis |
+| `redis://`, `rediss://`, `unix:///path?db=0` | Redis |
 | `amqp://`, `amqps://`, `nats://`, `tls://` (NATS), `mqtt://`, `mqtts://`, `kafka://` | a broker |
 | `https://host/path?expect=200`, `http://` | an HTTP service; `expect` is not sent |
 | `tcp://host:port` | whether something listens |
@@ -23,19 +23,17 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
-from cqrs_ddd_health.details import hide
-from cqrs_ddd_health.errors import InvalidOptionError
+from cqrs_ddd_health.errors import HealthError, InvalidOptionError
 from cqrs_ddd_health.protocols import HealthCheck
+from cqrs_ddd_health.texts import safe_text
 from cqrs_ddd_health.threads import run_blocking
 
 from .broker import MessageBrokerHealthCheck
+from .broker_clients import CLUSTERS, require_client_library
 from .broker_clients import SCHEMES as BROKERS
 from .broker_clients import connect as connect_broker
-from .broker_clients import require_client_library
 from .callable import Check
 from .connected import ConnectedCheck, Connection
 from .database import DatabaseHealthCheck
@@ -44,6 +42,16 @@ from .http import HttpHealthCheck
 from .memory import MemoryHealthCheck
 from .redis import RedisHealthCheck
 from .tcp import TcpHealthCheck
+from .urls import (
+    arguments_of,
+    hosts_of,
+    parts_of,
+    port_of,
+    require_bare,
+    require_host,
+    scheme_of,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -51,13 +59,6 @@ if TYPE_CHECKING:
 __all__ = ["check_from_url"]
 
 _Connect: TypeAlias = "Callable[[], Awaitable[Connection]]"
-
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):")
-_BLANK = re.compile(r"[\x00-\x20\x7f]")
-_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ENCODE = "percent-encode what stands in a user or password: @ is %40, # %23, / %2F, % %25"
-_LEAST_TOKEN = 8
-"""A query's value this long may be a token; shorter ones are numbers and words of any text."""
 
 
 def check_from_url(url: str) -> Check:
@@ -67,80 +68,34 @@ def check_from_url(url: str) -> Check:
         InvalidOptionError: if there is no such scheme, or the URL does not fit it.
         ImportError: if the client library, or the driver, is not installed.
     """
-    matched = _SCHEME.match(url)
-    scheme = matched[1] if matched else ""
-    build = _BUILDERS.get(scheme.partition("+")[0])
-    if build is None:
-        raise InvalidOptionError(_unsupported(scheme if f"{scheme}://" in url else ""))
+    if not url:
+        raise InvalidOptionError("it is empty")
+    scheme = scheme_of(url)
+    plain = scheme.partition("+")[0]
+    build = _BUILDERS.get(plain)
+    if build is None or (scheme != plain and build is not _database):
+        raise InvalidOptionError(_unsupported(scheme if "://" in url else ""))
+    url = f"{scheme}{url[len(scheme) :]}"
     if scheme == "module":
         return _from_module(url.removeprefix("module:"))
-    return build(url, _parts(url, scheme))
+    parts = parts_of(url)
+    try:
+        return build(url, parts)
+    except (HealthError, ImportError):
+        raise
+    except Exception as error:  # of a library, whose words may be the URL
+        raise InvalidOptionError(f"it cannot be used: {type(error).__name__}") from None
 
 
 def _unsupported(scheme: str) -> str:
+    if not scheme:
+        return f"it has no scheme; it may be one of {', '.join(_BUILDERS)}"
+    plain, plus, driver = scheme.partition("+")
+    if plus and plain in _BUILDERS:
+        return f"there is no check for {scheme}://, only a database has a +{driver}"
     close = get_close_matches(scheme, _BUILDERS, n=1)
-    said = f"there is no check for {scheme}://" if scheme else "it has no scheme"
-    hint = f", did you mean {close[0]}?" if close else ""
-    return f"{said}{hint or '; it may be one of ' + ', '.join(_BUILDERS)}"
-
-
-def _parts(url: str, scheme: str) -> SplitResult:
-    """Take the URL apart, and have its secrets hidden wherever a text is shown from now on."""
-    if not url.startswith(f"{scheme}://"):
-        raise InvalidOptionError(f"a {scheme} URL begins with {scheme}://")
-    if _BLANK.search(url):
-        raise InvalidOptionError("it must not have blanks or control characters")
-    _require_encoded(url.partition("://")[2], has_free_text=scheme in _WITH_FREE_TEXT)
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise InvalidOptionError(f"the host of a {scheme} URL is malformed") from None
-    values = [value for _, value in parse_qsl(parts.query) if len(value) >= _LEAST_TOKEN]
-    hide([parts.password or "", parts.query, *values])
-    return parts
-
-
-def _require_encoded(rest: str, *, has_free_text: bool) -> None:
-    authority = re.split("[/?#]", rest, maxsplit=1)[0]
-    beyond = rest[len(authority) :]
-    cut_short = "@" in beyond and not has_free_text  # by a / or # in the password
-    userinfo = authority.rpartition("@")[0]
-    if "@" in userinfo or "#" in rest or cut_short or _BARE_PERCENT.search(userinfo):
-        raise InvalidOptionError(_ENCODE)
-
-
-def _require_host(parts: SplitResult) -> str:
-    if not parts.hostname:
-        raise InvalidOptionError(f"it names no host: {parts.scheme}://HOST")
-    return parts.hostname
-
-
-def _port(parts: SplitResult) -> int | None:
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise InvalidOptionError("its port must be a number from 1 to 65535") from None
-    return port
-
-
-def _arguments(parts: SplitResult, *known: str) -> dict[str, str]:
-    """Return the query of a URL whose keys are all ours."""
-    said = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for name in said:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"it may be {', '.join(known)}"
-            raise InvalidOptionError(f"a {parts.scheme} URL has no such argument, {hint}")
-    return said
-
-
-def _size(name: str, text: str) -> float:
-    try:
-        return float(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        raise InvalidOptionError(f"{name} must be a size such as 500MB or 1GiB") from None
+    hint = f", did you mean {close[0]}?" if close else f"; it may be one of {', '.join(_BUILDERS)}"
+    return f"there is no check for {scheme}://{hint}"
 
 
 def _database(url: str, parts: SplitResult) -> Check:
@@ -148,7 +103,7 @@ def _database(url: str, parts: SplitResult) -> Check:
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
     except ImportError as error:
         raise _missing("sqlalchemy") from error
-    _port(parts)
+    port_of(parts)
     try:
         made, options = _engine_arguments(url, parts)
         dialect = made.get_dialect()
@@ -165,10 +120,11 @@ def _engine_arguments(url: str, parts: SplitResult) -> tuple[URL, Mapping[str, o
     from sqlalchemy import make_url
     from sqlalchemy.pool import NullPool
 
-    made = make_url(url)
+    # Many services hand out postgres://, which SQLAlchemy took until 1.4.
+    made = make_url(re.sub(r"^postgres(?=[:+])", "postgresql", url))
     if made.get_backend_name() != "sqlite":
-        if "host" not in made.query:  # which names the directory of a socket
-            _require_host(parts)
+        if not {"host", "unix_socket"} & made.query.keys():  # which names a socket
+            require_host(parts)
         # One connection, looked at before it is used: a restart of the server between two runs
         # is no failure.
         return made, {"pool_size": 1, "max_overflow": 0, "pool_pre_ping": True}
@@ -214,12 +170,18 @@ def _redis(url: str, parts: SplitResult) -> Check:
         from redis.backoff import NoBackoff
     except ImportError as error:
         raise _missing("redis") from error
-    _require_host(parts)
-    _port(parts)
+    if parts.scheme == "unix":
+        if parts.netloc or not parts.path:
+            raise InvalidOptionError("it must be unix:///PATH, with three slashes")
+    else:
+        require_host(parts)
+        port_of(parts)
+        if not re.fullmatch("/?[0-9]*", parts.path):
+            raise InvalidOptionError("its path must be the number of a database: redis://HOST/0")
     make = cast("Callable[..., _RedisClient]", redis.Redis.from_url)
     try:
-        redis.ConnectionPool.from_url(url)
-    except ValueError:
+        redis.ConnectionPool.from_url(url).make_connection()
+    except (TypeError, ValueError):
         raise InvalidOptionError("redis-py cannot use it, see redis.Redis.from_url") from None
 
     async def connect() -> Connection:
@@ -232,10 +194,12 @@ def _redis(url: str, parts: SplitResult) -> Check:
 
 def _broker(url: str, parts: SplitResult) -> Check:
     require_client_library(parts.scheme)
-    for netloc in parts.netloc.rpartition("@")[2].split(","):  # a Kafka cluster has several
-        server = urlsplit(f"{parts.scheme}://{netloc}")
-        _require_host(server)
-        _port(server)
+    if len(hosts_of(parts)) > 1 and parts.scheme not in CLUSTERS:
+        raise InvalidOptionError(f"a {parts.scheme} URL names one host")
+    if parts.scheme in _AMQP:
+        arguments_of(parts, *_AMQP_ARGUMENTS)
+    else:
+        require_bare(parts)
 
     async def connect() -> Connection:
         client, close = await connect_broker(url)
@@ -245,35 +209,47 @@ def _broker(url: str, parts: SplitResult) -> Check:
 
 
 def _http(_: str, parts: SplitResult) -> Check:
-    _require_host(parts)
-    _port(parts)
+    require_host(parts)
+    port_of(parts)
+    _require_expect(parts)
     sent = [item for item in parts.query.split("&") if item.partition("=")[0] != "expect"]
     expect = dict(parse_qsl(parts.query)).get("expect", "200-299")
     return HttpHealthCheck(parts._replace(query="&".join(sent)).geturl(), expect=expect)
 
 
+def _require_expect(parts: SplitResult) -> None:
+    """Refuse an `expect` with a slip in it: it would be sent, and not heeded."""
+    keys = [item.partition("=")[0] for item in parts.query.split("&")]
+    slips = get_close_matches("expect", set(keys) - {"expect"}, n=1, cutoff=0.8)
+    if slips and "expect" not in keys:
+        raise InvalidOptionError(
+            "an argument of it looks like expect, did you mean that? If not, percent-encode its "
+            "first letter"
+        )
+
+
 def _tcp(_: str, parts: SplitResult) -> Check:
-    _arguments(parts)
-    host, port = _require_host(parts), _port(parts)
+    arguments_of(parts)
+    host, port = require_host(parts), port_of(parts)
     if port is None or parts.path.strip("/"):
         raise InvalidOptionError("it must be tcp://HOST:PORT")
     return TcpHealthCheck(host, port)
 
 
 def _disk(_: str, parts: SplitResult) -> Check:
-    said = _arguments(parts, "min_free")
+    said = arguments_of(parts, "min_free")
     if parts.netloc or not parts.path:
         raise InvalidOptionError("it must be disk:///PATH, with three slashes")
-    free = _size("min_free", said.get("min_free", "1GB"))
+    free = size_of("min_free", said.get("min_free", "1GB"))
     return DiskSpaceHealthCheck(Path(unquote(parts.path)), min_free_bytes=free)
 
 
 def _memory(_: str, parts: SplitResult) -> Check:
-    said = _arguments(parts, "min_available")
+    said = arguments_of(parts, "min_available")
     if parts.netloc or parts.path:
         raise InvalidOptionError("it must be memory://?min_available=SIZE")
     return MemoryHealthCheck(
-        min_available_bytes=_size("min_available", said.get("min_available", "200MB"))
+        min_available_bytes=size_of("min_available", said.get("min_available", "200MB"))
     )
 
 
@@ -286,8 +262,9 @@ def _from_module(path: str) -> Check:
         for name in attribute.split("."):
             found = getattr(found, name)
     except (ImportError, AttributeError) as error:
-        raise InvalidOptionError(f"no check at {path!r}: {error}") from None
-    except Exception as error:  # of the module's own making, and so are its words
+        raise InvalidOptionError(f"no check at {path!r}: {safe_text(str(error))}") from None
+    # Of the module's own making, and so are its words; one may be a script that exits.
+    except (Exception, SystemExit) as error:
         raise InvalidOptionError(f"importing {module!r} failed: {type(error).__name__}") from error
     if not callable(found) and not isinstance(found, HealthCheck):
         raise InvalidOptionError(f"{path!r} cannot be called, it is a {type(found).__name__}")
@@ -306,10 +283,22 @@ def _missing_driver(scheme: str, error: ImportError) -> ImportError:
 
 
 _PACKAGES = {"MySQLdb": "mysqlclient"}
-_WITH_FREE_TEXT = ("http", "https", "disk")
+_AMQP = ("amqp", "amqps")
+_AMQP_ARGUMENTS = (
+    "auth",
+    "cadata",
+    "cafile",
+    "capath",
+    "certfile",
+    "heartbeat",
+    "keyfile",
+    "name",
+    "no_verify_ssl",
+    "timeout",
+)
 _BUILDERS: Mapping[str, Callable[[str, SplitResult], Check]] = {
-    **dict.fromkeys(("postgresql", "mysql", "mariadb", "sqlite"), _database),
-    **dict.fromkeys(("redis", "rediss"), _redis),
+    **dict.fromkeys(("postgresql", "postgres", "mysql", "mariadb", "sqlite"), _database),
+    **dict.fromkeys(("redis", "rediss", "unix"), _redis),
     **dict.fromkeys(BROKERS, _broker),
     **dict.fromkeys(("http", "https"), _http),
     "tcp": _tcp,

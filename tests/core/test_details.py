@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqrs_ddd_health.details import OMITTED, Details, DetailValue, json_safe, safe_text
+from cqrs_ddd_health.details import OMITTED, Details, DetailValue, json_safe
+from cqrs_ddd_health.texts import safe_text
 
 from .strategies import details
 
@@ -250,23 +251,6 @@ def test_what_json_cannot_say_becomes_text() -> None:
     }
 
 
-@given(st.text(), st.integers(1, 50))
-def test_safe_text_is_one_line_of_bounded_length(text: str, limit: int) -> None:
-    safe = safe_text(text, limit)
-    assert len(safe) <= limit
-    assert len(safe.splitlines()) <= 1
-    assert safe.encode().decode() == safe
-
-
-@given(st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=50))
-def test_safe_text_keeps_what_is_safe(text: str) -> None:
-    assert safe_text(text, 50) == text
-
-
-def test_the_cut_of_a_text_shows() -> None:
-    assert safe_text("abcdef", 5) == "abcd…"
-
-
 _Change: TypeAlias = "Callable[[dict[str, DetailValue]], object]"
 CHANGES: list[_Change] = [
     lambda frozen: frozen.__setitem__("a", 2),
@@ -351,7 +335,3 @@ def test_what_is_cut_in_the_middle_of_a_secret_shows_nothing_of_it(before: int) 
         for shown in (safe_text(text), str(json_safe({"url": text, text: 1}))):
             assert "s3cret" not in shown
             assert "user" not in shown
-
-
-def test_a_url_that_never_ends_shows_nothing_of_its_authority() -> None:
-    assert safe_text("at redis://" + "s3cret" * 10_000 + "@host") == "at redis://***…"

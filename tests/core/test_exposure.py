@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthSettings
-from cqrs_ddd_health.details import scrub
 from cqrs_ddd_health.exposure import expose
 from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.texts import scrub
 from cqrs_ddd_health.web.asgi import health_app
 from tests.core.actors import Told
 from tests.core.asgi_client import request

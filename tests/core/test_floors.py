@@ -15,6 +15,7 @@ FLOORS = (
     (
         "errors",
         "names",
+        "texts",
         "details",
         "strict",
         "models",
@@ -48,6 +49,7 @@ FLOORS = (
         "checks.tcp",
         "checks.http",
         "checks.connected",
+        "checks.urls",
         "checks",
         "checks.from_url",
         "heartbeats.memory",

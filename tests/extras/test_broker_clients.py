@@ -119,6 +119,14 @@ async def test_kafka_may_have_several_servers(
     quiet()
 
 
+async def test_nats_may_have_several_servers(own_nats: OwnNats, quiet: Callable[[], None]) -> None:
+    with FaultProxy(own_nats.port) as proxy:
+        url = f"nats://{LOCALHOST}:{free_port()},{LOCALHOST}:{proxy.port},{LOCALHOST}:1"
+        async with leaving_nothing_behind(proxy.port), connected(url) as broker:
+            assert (await asked(MessageBrokerHealthCheck(broker.client))).state == "up"
+    quiet()
+
+
 async def test_a_connection_that_is_lost_does_not_come_back(own_nats: OwnNats) -> None:
     with FaultProxy(own_nats.port) as proxy:
         async with connected(f"nats://{LOCALHOST}:{proxy.port}") as broker:

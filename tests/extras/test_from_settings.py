@@ -11,9 +11,10 @@ from urllib.parse import quote
 import pytest
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings, SettingsError
+from cqrs_ddd_health.checks.connected import ConnectedCheck
 from cqrs_ddd_health.checks.from_url import check_from_url
-from cqrs_ddd_health.details import safe_text
 from cqrs_ddd_health.errors import InvalidOptionError
+from cqrs_ddd_health.texts import safe_text
 from tests.clients import async_redis, tell
 from tests.core.actors import row_of
 from tests.processes import LOCALHOST, free_port
@@ -92,6 +93,15 @@ async def test_sqlite_is_down_when_its_file_is_taken_away_and_is_never_made(
     assert not file.exists()
 
 
+@pytest.mark.parametrize("name", ["app@home.sqlite3", "app#1.sqlite3"])
+async def test_a_path_of_sqlite_may_have_what_a_userinfo_must_encode(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).touch()
+    registry = registry_of(db=f"sqlite+aiosqlite:///{tmp_path / name}")
+    assert row_of(await registry.report(), "db").state == "up"
+
+
 async def test_a_sqlite_url_may_be_a_file_uri(tmp_path: Path) -> None:
     (tmp_path / "app.sqlite3").touch()
     registry = registry_of(db=f"sqlite+aiosqlite:///file:{tmp_path}/app.sqlite3?mode=ro&uri=true")
@@ -110,6 +120,18 @@ async def test_a_sqlite_url_may_be_a_file_uri(tmp_path: Path) -> None:
         ("redis://host:0", "its port must be"),
         ("redis://host?socket_timeout=long", "redis-py cannot use it"),
         ("amqp://", "it names no host"),
+        ("redis://host/first", "its path must be the number of a database: redis://HOST/0"),
+        ("redis://host?colour=red", "redis-py cannot use it"),
+        ("unix://", "it must be unix:///PATH, with three slashes"),
+        ("unix://host/path", "it must be unix:///PATH, with three slashes"),
+        ("postgresql+asyncpg+x://host/db", "it cannot be used: ValueError"),
+        ("amqp+ssl://host", r"there is no check for amqp\+ssl://, only a database has a \+ssl"),
+        ("amqp://one,two", "a amqp URL names one host"),
+        ("amqp://host?heartbeet=5", "has no such argument, did you mean heartbeat"),
+        ("mqtt://one,two", "a mqtt URL names one host"),
+        ("mqtt://host?tls=1", "a mqtt URL has no such argument, it has none"),
+        ("nats://host/path", "a nats URL has no path"),
+        ("kafka://host?security_protocol=SSL", "a kafka URL has no such argument"),
         ("kafka://one:9092,two:0", "its port must be"),
         ("kafka://one:9092,,two", "it names no host"),
     ],
@@ -131,9 +153,31 @@ def test_a_driver_that_is_missing_is_named_with_its_pip_line(url: str, words: st
         check_from_url(url)
 
 
-async def test_a_socket_directory_stands_for_a_host(tmp_path: Path) -> None:
-    registry = registry_of(db=f"postgresql+asyncpg:///db?host={tmp_path}")
-    assert row_of(await registry.report(), "db").state == "down"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+asyncpg:///db?host={}",
+        "mysql+aiomysql:///db?unix_socket={}/socket",
+        "unix://{}/socket?db=1",
+        "UNIX://{}/socket",
+    ],
+)
+async def test_a_socket_stands_for_a_host(tmp_path: Path, url: str) -> None:
+    registry = registry_of(own=url.format(tmp_path))
+    failure = row_of(await registry.report(), "own").failure
+    assert failure is not None
+    assert failure.kind == "exception"
+
+
+async def test_redis_answers_at_its_socket(own_redis: OwnRedis) -> None:
+    registry = registry_of(own=f"unix://{own_redis.socket}?db=1")
+    async with registry.running():
+        assert (await registry.report()).status == "healthy"
+
+
+@pytest.mark.parametrize("scheme", ["postgres+psycopg", "postgres+asyncpg", "POSTGRESQL+asyncpg"])
+def test_a_scheme_that_platforms_hand_out(scheme: str) -> None:
+    assert isinstance(check_from_url(f"{scheme}://host/db"), ConnectedCheck)
 
 
 # --- passwords
@@ -142,7 +186,9 @@ async def test_a_socket_directory_stands_for_a_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize("password", PASSWORDS)
 @pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "redis", "amqp", "nats", "mqtt", "https"])
 def test_a_password_may_be_anything_that_is_percent_encoded(scheme: str, password: str) -> None:
-    check_from_url(f"{scheme}://user:{quote(password, safe='')}@host:5/db")
+    url = f"{scheme}://user:{quote(password, safe='')}@host:5/"
+    check_from_url(url)
+    HealthSettings.model_validate({"checks": {"db": {"url": url}}})
     assert safe_text(f"login as user with {password} failed") == "login as user with *** failed"
 
 
