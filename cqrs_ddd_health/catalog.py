@@ -20,7 +20,7 @@ from .options import (
 )
 from .settings import HealthSettings
 
-__all__ = ["Catalog", "Selection"]
+__all__ = ["EVERYTHING", "Catalog", "Selection"]
 
 MAX_SELECTIONS = 64
 """How many answers to "which checks?" are remembered until the next change."""
@@ -45,6 +45,9 @@ class Selection(NamedTuple):
         if self.probe is not None and not (critical and self.probe in probes):
             return False
         return not self.tags or not self.tags.isdisjoint(tags)
+
+
+EVERYTHING = Selection(None, frozenset())
 
 
 class Catalog:

@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from importlib import import_module
 
+from .terminal import OutputError, write
+
 # `probe` is a new process every few seconds: what it does not need is imported where it is used.
 TYPE_CHECKING = False
 
@@ -45,18 +47,21 @@ class _UsageError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 not well, 2 usage or configuration."""
-    options = _options(arguments)
+    """Run the command and return its exit code.
+
+    0 done, 1 not well, 2 usage, configuration, or an output that cannot be written.
+    """
     try:
+        options = _options(arguments)
         code: int = options.run(options)
     except _UsageError as error:
         sys.stderr.write(f"{error}\n")
         return USAGE
+    except OutputError as error:
+        sys.stderr.write(f"cqrs-health: {error}\n" if str(error) else "")
+        return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read has gone; what is left is flushed to nowhere at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     return code
 
 
@@ -88,7 +93,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        sys.stdout.write(f"{parser.prog} {version('cqrs-ddd-health')}\n")
+        write(f"{parser.prog} {version('cqrs-ddd-health')}\n")
         parser.exit(OK)
 
 
@@ -105,7 +110,8 @@ def _describe_serve(serve: argparse.ArgumentParser) -> None:
 def _describe_check(check: argparse.ArgumentParser) -> None:
     check.description = (
         "Run the checks once and print a table. Exit code 0 for healthy or degraded, 1 for "
-        "unhealthy, 2 if there is nothing to check. Settings come from CQRS_HEALTH_* variables."
+        "unhealthy, 2 if there is nothing to check or a setting cannot be used. Settings come from "
+        "CQRS_HEALTH_* variables."
     )
     _add_registry(check)
     check.add_argument("--json", action="store_true", help="the report as JSON, on one line")
@@ -199,7 +205,7 @@ def _export(options: argparse.Namespace) -> int:
         files = write_schemas(Path(options.directory))
     except OSError as error:
         raise _UsageError(f"cqrs-health: cannot write the schemas: {error}") from None
-    sys.stdout.writelines(f"{file}\n" for file in files)
+    write("".join(f"{file}\n" for file in files))
     return OK
 
 
@@ -214,15 +220,17 @@ def _serve(options: argparse.Namespace) -> int:
         raise _UsageError(
             "cqrs-health: serving needs uvicorn: pip install 'cqrs-ddd-health[uvicorn]'"
         ) from None
+    from .transitions import show_on_stderr
+
+    show_on_stderr()
     with _listening(host, port) as listener:
         bound_host, bound_port = listener.getsockname()[:2]
         shown = f"[{bound_host}]" if ":" in bound_host else bound_host
-        sys.stdout.write(f"Health page: http://{shown}:{bound_port}/health/page\n")
+        write(f"Health page: http://{shown}:{bound_port}/health/page\n")
         if options.demo:
             from .demo import demo_database
 
-            sys.stdout.write(f"Its database is {demo_database()}: move it away and look.\n")
-        sys.stdout.flush()
+            write(f"Its database is {demo_database()}: move it away and look.\n")
         serve(registry, listener)
     return OK
 
@@ -260,29 +268,23 @@ def _explain(registry: HealthRegistry, *, as_json: bool) -> None:
 
     origins = {name: registry.origins(name) for name in registry.names}
     if as_json:
-        _write(f"{explained_as_json(origins)}\n", "utf-8")
+        write(f"{explained_as_json(origins)}\n", "utf-8")
     else:
-        _write(explained(origins), sys.stdout.encoding)
+        write(explained(origins))
 
 
 def _show(report: HealthReport, options: argparse.Namespace) -> None:
     from .table import table
 
     if options.json:
-        _write(f"{report.model_dump_json()}\n", "utf-8")
-    elif sys.stdout.isatty():
+        write(f"{report.model_dump_json()}\n", "utf-8")
+    elif sys.stdout is not None and sys.stdout.isatty():
         coloured = not os.environ.get("NO_COLOR")
         text = table(report, width=shutil.get_terminal_size().columns, coloured=coloured)
-        _write(text if options.watch is None else f"{_CLEAR}{text}", sys.stdout.encoding)
+        write(text if options.watch is None else f"{_CLEAR}{text}")
     else:
         text = table(report)
-        _write(text if options.watch is None else f"{text}\n", sys.stdout.encoding)
-
-
-def _write(text: str, encoding: str) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode(encoding, errors="replace"))  # a name may be any Unicode
-    sys.stdout.buffer.flush()
+        write(text if options.watch is None else f"{text}\n")
 
 
 def _registry(options: argparse.Namespace) -> HealthRegistry:
@@ -294,9 +296,22 @@ def _registry(options: argparse.Namespace) -> HealthRegistry:
         registry = _chosen(options, settings)
     except HealthError as error:
         raise _UsageError(f"cqrs-health: {error}") from None
-    if not registry.names:
+    _look_for_unclaimed(registry, strict=options.strict_settings)
+    explained = options.command == "check" and options.explain and registry.names
+    if registry.is_empty and not explained:
         raise _UsageError(_NOTHING.format(options.command))
     return registry
+
+
+def _look_for_unclaimed(registry: HealthRegistry, *, strict: bool) -> None:
+    """Refuse options of checks that there are not, or warn of them: the name may have a slip."""
+    from .settings import unclaimed
+
+    unknown = unclaimed(registry.settings, registry.names)
+    if unknown and strict:
+        raise _UsageError(f"cqrs-health: {'; '.join(unknown)}")
+    for complaint in unknown:
+        sys.stderr.write(f"{complaint}\n")
 
 
 def _chosen(options: argparse.Namespace, settings: HealthSettings) -> HealthRegistry:
@@ -333,7 +348,8 @@ def _imported(path: str) -> HealthRegistry:
     try:
         found = getattr(import_module(module), attribute)
         registry = found() if callable(found) else found
-    except Exception as error:  # it is the application's code, which may raise anything
+    # It is the application's code, which may raise anything, and exit if it is a script.
+    except (Exception, SystemExit) as error:
         why = safe_text(f"{type(error).__name__}: {error}")
         raise _UsageError(f"cqrs-health: no registry at {path!r}: {why}") from None
     if not isinstance(registry, HealthRegistry):

@@ -36,7 +36,7 @@ class ConfiguredChecks:
         """Register a check for each URL in the settings, all or none, and return their names.
 
         They come in the order of their names, an environment has none of its own. One that was made
-        before stays as it is.
+        before stays as it is, and one that is switched off is a stand-in that is never asked.
         """
         made = dict(self._make())
         names = [self._catalog.set_up(folded, check) for folded, check in made.items()]
@@ -51,7 +51,8 @@ class ConfiguredChecks:
             if said.url is None or folded in self._made:
                 continue
             try:
-                check = check_from_url(said.url.get_secret_value())
+                # What is switched off may be broken: that may be why.
+                check = check_from_url(said.url.get_secret_value()) if said.enabled else _is_off
                 asker_of(folded, check)  # it would be refused when registered
                 yield folded, check
             except (HealthError, ImportError) as error:
@@ -71,6 +72,10 @@ class ConfiguredChecks:
 
     def _connected(self) -> Sequence[ConnectedCheck]:
         return [check for check in self._made.values() if isinstance(check, ConnectedCheck)]
+
+
+def _is_off() -> bool:
+    raise AssertionError("a check that is switched off was asked")
 
 
 class OptionOrigin(NamedTuple):

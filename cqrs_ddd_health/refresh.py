@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context
 
-from .catalog import Catalog, Selection
+from .catalog import EVERYTHING, Catalog
 from .flights import JITTER, Slot
 from .options import CheckOptions
 from .runner import Runner
@@ -26,8 +26,6 @@ IDLE_SECONDS = 0.5
 
 GRAIN_SECONDS = 0.05
 """What is due within this time is asked together: the loop is not woken for each check."""
-
-_EVERYTHING = Selection(None, frozenset())
 
 
 class Pace:
@@ -105,7 +103,7 @@ class Refresher:
     async def _refresh(self, paces: dict[Slot, Pace]) -> float:
         """Ask what is due, and return how long there is nothing to do."""
         now = asyncio.get_running_loop().time()
-        slots = self._catalog.select(_EVERYTHING)
+        slots = self._catalog.select(EVERYTHING)
         for slot in paces.keys() - set(slots):
             del paces[slot]
         for slot in slots:

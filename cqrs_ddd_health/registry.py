@@ -100,6 +100,11 @@ class HealthRegistry:
         return tuple(self._engine.catalog.slots)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to tell of: such a registry would always look healthy."""
+        return self._engine.reporter.is_empty()
+
+    @property
     def hung_checks(self) -> int:
         """How many checks were cut off by their timeout and have not ended yet."""
         return self._engine.runner.hung

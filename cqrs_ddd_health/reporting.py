@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .catalog import Catalog, Selection
+from .catalog import EVERYTHING, Catalog, Selection
 from .errors import BlockingCallError
 from .flights import Slot, stands_in
 from .heartbeats.memory import MemoryHeartbeatStore
@@ -52,6 +52,15 @@ class Reporter:
     def begin_process(self) -> None:
         """Start anew in a forked child: the thread stayed with the parent."""
         self._loop_thread = LoopThread()
+
+    def is_empty(self) -> bool:
+        """Whether a report would have no component."""
+        return not (
+            self._catalog.select(EVERYTHING)
+            or self._workers.expected
+            or self._settings.required
+            or any(self._store.beats(self._clock.monotonic()))
+        )
 
     async def report(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast
@@ -33,10 +33,11 @@ from .names import Name, fold
 from .options import DEFAULT_TIMEOUT_SECONDS, CheckOptions, PositiveSeconds
 from .texts import hide, secrets_of_url
 
-__all__ = ["ENV_PREFIX", "CheckSettings", "Detail", "HealthSettings", "variable_of"]
+__all__ = ["ENV_PREFIX", "CheckSettings", "Detail", "HealthSettings", "unclaimed", "variable_of"]
 
 Detail: TypeAlias = Literal["minimal", "safe", "full"]
 Limit = Annotated[int, Field(ge=1)]
+_Object: TypeAlias = "Mapping[object, object]"
 
 ENV_PREFIX = "CQRS_HEALTH_"
 _ENV_FILE = "ENV_FILE"
@@ -79,7 +80,7 @@ def _read_options(given: object) -> object:
     """Read one check's options leniently: the environment knows nothing but text."""
     if isinstance(given, CheckSettings) or not isinstance(given, Mapping):
         return given
-    said = cast("Mapping[object, object]", given)
+    said = cast("_Object", given)
     values = {key: _listed(item) if key in _LISTS else item for key, item in said.items()}
     return CheckSettings.model_validate(values, strict=False)
 
@@ -212,7 +213,7 @@ class HealthSettings(BaseSettings):
     def _read_checks(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
-        given = cast("Mapping[object, object]", value)
+        given = cast("_Object", value)
         names: dict[str, str] = {}
         for name in map(str, given):
             other = names.setdefault(fold(name), name)
@@ -238,17 +239,19 @@ class HealthSettings(BaseSettings):
     @staticmethod
     def origin_of(variable: str) -> str:
         """Return where a setting that has the name of this variable was said, as it is now."""
-        for where, names in _sources():
-            by_fold = {fold(name): name for name in names}
-            said: str | None = variable
+        for where, values in _sources():
+            by_fold = {fold(name): name for name in values}
+            said, inner = variable, list[str]()
             while said:
-                if fold(said) in by_fold:
-                    return f"{by_fold[fold(said)]}{where}"
-                said = said.rpartition("__")[0]  # it may be in the JSON of what it is a part of
+                name = by_fold.get(fold(said))
+                if name is not None and _holds(values[name], inner):
+                    return f"{name}{where}"
+                said, _, part = said.rpartition("__")  # it may be in the JSON of its parent
+                inner.insert(0, part)
         return "HealthSettings in code"
 
 
-def _sources() -> Iterator[tuple[str, Iterable[str]]]:
+def _sources() -> Iterator[tuple[str, Mapping[str, str | None]]]:
     """Each place that settings come from, and the variables that are there; the first one wins."""
     yield "", os.environ
     env_file = _named_path(_ENV_FILE, Path.is_file, "a readable file")
@@ -256,10 +259,29 @@ def _sources() -> Iterator[tuple[str, Iterable[str]]]:
         yield f" in {env_file}", _in_dotenv(env_file)
     secrets_dir = _named_path(_SECRETS_DIR, Path.is_dir, "a directory")
     if secrets_dir is not None:
-        yield f" in {secrets_dir}", [file.name for file in secrets_dir.iterdir()]
+        files = [file for file in secrets_dir.iterdir() if file.is_file()]
+        yield f" in {secrets_dir}", {file.name: file.read_text("utf-8") for file in files}
 
 
-def _in_dotenv(env_file: Path) -> Iterable[str]:
+def _holds(text: str | None, keys: Sequence[str]) -> bool:
+    """Whether the value of a variable is JSON with that key in it, inside one another."""
+    if not keys:
+        return True
+    try:
+        value: object = from_json(text or "")
+    except ValueError:
+        return False
+    for key in keys:
+        if not isinstance(value, Mapping):
+            return False
+        entries = {fold(str(name)): item for name, item in cast("_Object", value).items()}
+        if fold(key) not in entries:
+            return False
+        value = entries[fold(key)]
+    return True
+
+
+def _in_dotenv(env_file: Path) -> Mapping[str, str | None]:
     from dotenv import dotenv_values
 
     return dotenv_values(env_file)
@@ -300,9 +322,9 @@ def _explain_one(item: ErrorDetails) -> str:
     return f"{variable}: there is no such option{_did_you_mean(names[-1], _OPTIONS)}"
 
 
-def _did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+def _did_you_mean(name: str, known: Iterable[str], otherwise: str = "", prefix: str = "") -> str:
     close = get_close_matches(name.upper(), known, n=1)
-    return f", did you mean {close[0]}?" if close else otherwise
+    return f", did you mean {prefix}{close[0]}?" if close else otherwise
 
 
 def _variables(env_file: Path | None) -> Iterator[str]:
@@ -329,7 +351,19 @@ def _unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
         ours = variable.startswith(ENV_PREFIX) and not variable.startswith(_NESTED)
         said = variable.removeprefix(ENV_PREFIX)  # alike in all, it would make all alike
         if ours and said not in _NAMES:
-            yield variable, _did_you_mean(said, _NAMES, " (is it a service link of Kubernetes?)")
+            link = " (is it a service link of Kubernetes?)"
+            yield variable, _did_you_mean(said, _NAMES, link, ENV_PREFIX)
+
+
+def unclaimed(settings: HealthSettings, names: Iterable[str]) -> list[str]:
+    """Return a complaint for each check that the settings name and that there is not."""
+    known = {fold(name).upper() for name in names}
+    return [
+        f"{_NESTED}{name.upper()}: there is no check {name!r}"
+        f"{_did_you_mean(name, known, prefix=_NESTED)}"
+        for name in settings.checks
+        if name.upper() not in known
+    ]
 
 
 _warned: set[str] = set()

@@ -13,7 +13,15 @@ from .models import ComponentKind, ComponentState, Failure
 from .names import Name
 from .strict import Seconds, StrictModel, UtcDatetime
 
-__all__ = ["LOGGER", "Transition", "correlation_id", "is_logged", "log", "transition"]
+__all__ = [
+    "LOGGER",
+    "Transition",
+    "correlation_id",
+    "is_logged",
+    "log",
+    "show_on_stderr",
+    "transition",
+]
 
 LOGGER = "cqrs_ddd_health.transitions"
 
@@ -57,6 +65,16 @@ def transition(
         failure=after.failure,
         latency_seconds=latency_seconds,
     )
+
+
+def show_on_stderr() -> None:
+    """Show transitions on stderr, good ones too, unless the application shows its log somewhere."""
+    if logging.getLogger().handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
 
 
 def is_logged(transition: Transition) -> bool:

@@ -5,6 +5,7 @@ The servers are imported where a fixture starts one: tests/core runs without wha
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.servers import OwnKafka, OwnNats, OwnPostgres, OwnRedis
+
+
+# A shell without job control has what it starts in the background ignore Ctrl-C, and so would
+# everything that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

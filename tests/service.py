@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,11 @@ def bare_environment(home: Path, **variables: str) -> dict[str, str]:
     """The environment of a new user: an empty home, and no setting but those given."""
     kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
     return {**kept, "HOME": str(home), "XDG_STATE_HOME": "", **variables}
+
+
+TRANSITION = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:,]+ (?:INFO|WARNING) (\w+ '.*' went from .*)\n"
+)
 
 
 class Answer:
@@ -59,10 +65,10 @@ class Service:
         self.page = address
         self.root = address.removesuffix("/health/page")
         self.port = int(self.root.rpartition(":")[2])
-        self._complaints: list[str] = []
+        self._lines: list[str] = []
         assert self.process.stderr is not None
         threading.Thread(
-            target=self._complaints.extend, args=(self.process.stderr,), daemon=True
+            target=self._lines.extend, args=(self.process.stderr,), daemon=True
         ).start()
 
     @classmethod
@@ -73,8 +79,13 @@ class Service:
 
     @property
     def complaints(self) -> str:
-        """What it wrote to stderr so far."""
-        return "".join(self._complaints)
+        """What it wrote to stderr so far, but for transitions."""
+        return "".join(line for line in self._lines if not TRANSITION.fullmatch(line))
+
+    @property
+    def transitions(self) -> list[str]:
+        """What it wrote to stderr of transitions, without the times."""
+        return [found[1] for line in self._lines if (found := TRANSITION.fullmatch(line))]
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
         """Ask it."""

@@ -96,6 +96,11 @@ class Workers:
         with self._lock:
             self._expected[worker] = _Expectation(min_instances, gated, critical, now + grace)
 
+    @property
+    def expected(self) -> Sequence[str]:
+        """The workers that have a row whether they were seen or not."""
+        return tuple(self._expected)
+
     def retire(self, worker: str) -> None:
         """Stop expecting it: a clean stop is not an outage."""
         with self._lock:

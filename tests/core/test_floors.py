@@ -68,6 +68,7 @@ FLOORS = (
     ),
     (
         "exposure",
+        "terminal",
         "web",
         "web.formats",
         "web.answers",

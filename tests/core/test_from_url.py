@@ -206,6 +206,17 @@ async def test_the_environment_takes_the_name_over_and_leaves_the_options_of_cod
     assert (row.state, row.critical) == ("up", False)
 
 
+def test_what_is_switched_off_is_not_even_made() -> None:
+    checks = {"db": {"url": "posgresql://host", "enabled": False}}
+    registry = HealthRegistry(settings=HealthSettings.model_validate({"checks": checks}))
+    assert registry.register_from_settings() == ("db",)
+    assert registry.is_empty
+    stand_in = registry._engine.configured._made["db"]
+    assert callable(stand_in)
+    with pytest.raises(AssertionError, match="switched off"):
+        stand_in()
+
+
 # --- secrets
 
 

@@ -118,6 +118,22 @@ def test_the_environment_wins_over_a_dotenv_file_and_that_over_a_secret_file(
     assert found["plain"] == [2.0, variable]
 
 
+def test_json_in_the_environment_is_named_for_nothing_but_what_it_says(tmp_path: Path) -> None:
+    dotenv, secrets = tmp_path / "health.env", tmp_path / "secrets"
+    secrets.mkdir()
+    dotenv.write_text("CQRS_HEALTH_CHECKS__PLAIN__CRITICAL=false\n")
+    (secrets / "cqrs_health_checks__plain").write_text('{"interval_seconds": 20}')
+    (secrets / "unreadable").mkdir()
+    found = origins(
+        ENV_FILE=str(dotenv),
+        SECRETS_DIR=str(secrets),
+        CHECKS='{"plain": {"timeout_seconds": 2}, "typed": {}}',
+    )["plain"]
+    assert found["timeout_seconds"] == [2.0, "CQRS_HEALTH_CHECKS"]
+    assert found["critical"] == [False, f"CQRS_HEALTH_CHECKS__PLAIN__CRITICAL in {dotenv}"]
+    assert found["interval_seconds"] == [20.0, f"cqrs_health_checks__plain in {secrets}"]
+
+
 def test_a_check_from_the_environment_has_options_from_there_too(tmp_path: Path) -> None:
     found = origins(
         CHECKS__DISK__URL=f"disk://{tmp_path}?min_free=1kB",

@@ -263,7 +263,7 @@ def test_unknown_variables_are_one_warning_a_process_with_a_suggestion() -> None
     assert run.stdout == "safe\n"
     first, second = run.stderr.splitlines()
     said = "WARNING cqrs_ddd_health unknown variable CQRS_HEALTH_"
-    assert first == f"{said}DETIAL is ignored, did you mean DETAIL?"
+    assert first == f"{said}DETIAL is ignored, did you mean CQRS_HEALTH_DETAIL?"
     assert second == (f"{said}WHATEVER_THAT_IS is ignored (is it a service link of Kubernetes?)")
 
 
@@ -276,7 +276,7 @@ def test_an_unknown_variable_of_a_dotenv_file_is_warned_of(
         read(monkeypatch, ENV_FILE=str(file))
         read(monkeypatch, ENV_FILE=str(file))
     assert [record.getMessage() for record in caplog.records] == [
-        "unknown variable CQRS_HEALTH_SERVE_PROT is ignored, did you mean SERVE_PORT?"
+        "unknown variable CQRS_HEALTH_SERVE_PROT is ignored, did you mean CQRS_HEALTH_SERVE_PORT?"
     ]
 
 
@@ -294,7 +294,7 @@ def test_strictness_makes_unknown_variables_an_error(
             HealthSettings.from_environment(strict=True)
         assert str(caught.value) == (
             "unknown variable CQRS_HEALTH_80_TCP_ADDR (is it a service link of Kubernetes?); "
-            "unknown variable CQRS_HEALTH_SERVE_PROT, did you mean SERVE_PORT?"
+            "unknown variable CQRS_HEALTH_SERVE_PROT, did you mean CQRS_HEALTH_SERVE_PORT?"
         )
     assert caplog.records == []
 

@@ -288,7 +288,7 @@ def test_a_reader_that_leaves_ends_it_quietly(directory: Path) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        assert process.wait(20) == 1
+        assert process.wait(20) == 2
         assert process.stderr.read() == b""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,16 @@ from tests.processes import LOCALHOST
 from tests.service import bare_environment, run_cli
 
 MODULE = """
-from cqrs_ddd_health import HealthRegistry
+from cqrs_ddd_health import CheckOptions, HealthRegistry
 
 registry = HealthRegistry()
 registry.register("yes", lambda: True)
 empty = HealthRegistry()
 nothing = 7
+disabled = HealthRegistry()
+disabled.register("off", lambda: True, options=CheckOptions(enabled=False))
+expecting = HealthRegistry()
+expecting.expect("outbox", grace_seconds=0)
 """
 
 
@@ -48,6 +54,36 @@ def test_a_registry_without_checks_is_nothing_to_serve(directory: Path) -> None:
     assert "there is nothing to serve" in said
 
 
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_checks_that_are_all_switched_off_are_nothing(directory: Path, command: str) -> None:
+    said = refused(directory, command, "--registry", "my_health:disabled")
+    assert f"there is nothing to {command}" in said
+    said = refused(
+        directory,
+        command,
+        CQRS_HEALTH_CHECKS__DB__URL="postgresql+no_such_driver://user:hunter2@host/db",
+        CQRS_HEALTH_CHECKS__DB__ENABLED="false",
+    )
+    assert f"there is nothing to {command}" in said
+
+
+@pytest.mark.parametrize(
+    ("registry", "variables", "row"),
+    [
+        ("expecting", {}, "outbox"),
+        ("empty", {"CQRS_HEALTH_REQUIRED": "orders"}, "orders"),
+    ],
+)
+def test_workers_and_what_is_required_are_something_to_check(
+    directory: Path, registry: str, variables: dict[str, str], row: str
+) -> None:
+    environment = bare_environment(directory, **variables)
+    arguments = ["check", "--registry", f"my_health:{registry}"]
+    done = run_cli(*arguments, environment=environment, directory=directory)
+    assert done.returncode == 1
+    assert row in done.stdout
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -75,6 +111,23 @@ def test_a_module_that_cannot_be_imported(directory: Path) -> None:
     (directory / "broken.py").write_text("import a_library_that_is_not_here")
     said = refused(directory, "serve", "--port", "0", "--registry", "broken:registry")
     assert "a_library_that_is_not_here" in said
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_module_that_exits(directory: Path, command: str) -> None:
+    (directory / "script.py").write_text("raise SystemExit(0)")
+    said = refused(directory, command, "--registry", "script:registry")
+    assert "no registry at 'script:registry': SystemExit: 0" in said
+
+
+def test_a_module_that_says_what_it_read_in_the_environment(directory: Path) -> None:
+    (directory / "broken.py").write_text("import os; raise KeyError(*os.environ.values())")
+    url = "redis://user:sw0rdfish@host/0"
+    said = refused(
+        directory, "check", "--registry", "broken:registry", CQRS_HEALTH_CHECKS__CACHE__URL=url
+    )
+    assert "KeyError" in said
+    assert "sw0rdfish" not in said
 
 
 def test_a_port_in_use(directory: Path) -> None:
@@ -136,7 +189,7 @@ def test_unknown_variables_are_refused_by_the_strict(
         directory, command, "--strict-settings", *what, CQRS_HEALTH_DETIAL="x", CQRS_HEALTH_X="y"
     )
     assert said == (
-        "cqrs-health: unknown variable CQRS_HEALTH_DETIAL, did you mean DETAIL?; "
+        "cqrs-health: unknown variable CQRS_HEALTH_DETIAL, did you mean CQRS_HEALTH_DETAIL?; "
         "unknown variable CQRS_HEALTH_X (is it a service link of Kubernetes?)\n"
     )
 
@@ -146,7 +199,48 @@ def test_unknown_variables_are_a_warning_otherwise(directory: Path) -> None:
     arguments = ["check", "--registry", "my_health:registry"]
     done = run_cli(*arguments, environment=environment, directory=directory)
     assert done.returncode == 0
-    assert done.stderr == ("unknown variable CQRS_HEALTH_DETIAL is ignored, did you mean DETAIL?\n")
+    assert done.stderr == (
+        "unknown variable CQRS_HEALTH_DETIAL is ignored, did you mean CQRS_HEALTH_DETAIL?\n"
+    )
+
+
+SLIP = "CQRS_HEALTH_CHECKS__YSE__TIMEOUT_SECONDS"
+COMPLAINT = (
+    "CQRS_HEALTH_CHECKS__YSE: there is no check 'yse', did you mean CQRS_HEALTH_CHECKS__YES?\n"
+)
+
+
+def test_options_of_a_check_that_there_is_not_are_told_of(directory: Path) -> None:
+    arguments = ["check", "--registry", "my_health:registry"]
+    environment = bare_environment(directory, **{SLIP: "2"})
+    done = run_cli(*arguments, environment=environment, directory=directory)
+    assert (done.returncode, done.stderr) == (0, COMPLAINT)
+    said = refused(directory, *arguments, "--strict-settings", **{SLIP: "2"})
+    assert said == f"cqrs-health: {COMPLAINT}"
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("/dev/full", "cannot write the output: No space left"), ("&-", "standard output is closed")],
+)
+@pytest.mark.parametrize(
+    "command", ["check --registry my_health:registry", "--version", "check --demo --explain"]
+)
+def test_an_output_that_cannot_be_written_to(
+    directory: Path, target: str, why: str, command: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m cqrs_ddd_health.cli {command} >{target}"],
+        env=bare_environment(directory),
+        cwd=directory,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"cqrs-health: {why}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_demo_and_registry_exclude_each_other(directory: Path) -> None:

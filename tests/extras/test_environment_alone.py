@@ -169,6 +169,10 @@ def test_a_service_follows_its_dependency_and_starts_without_it(
     finally:
         own_redis.recover()
     assert service.complaints == ""
+    went = [line.partition(" (")[0] for line in service.transitions]
+    ups_and_downs = ("unknown to down", "down to up", *(("up to down", "down to up") * 2))
+    assert went == [f"check 'cache' went from {step}" for step in ups_and_downs]
+    assert service.transitions[2].endswith("(timeout: no answer within 1 s)")
 
 
 def answers(service: Service, path: str, until: Callable[[], bool]) -> list[Answer]:
