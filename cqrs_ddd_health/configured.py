@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
@@ -62,8 +63,8 @@ class ConfiguredChecks:
 
     async def aclose(self) -> None:
         """Close the clients of all checks that were made; a check that is asked connects anew."""
-        for check in self._connected():
-            await check.aclose()
+        # At once: each may have to wait for a server that is frozen.
+        await asyncio.gather(*(check.aclose() for check in self._connected()))
 
     def begin_process(self) -> None:
         """Start anew in a forked child, which must not share a socket with its parent."""

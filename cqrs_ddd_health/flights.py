@@ -80,11 +80,13 @@ class Flight:
     """One run of one check. Everything that changes in it is guarded by the runner's lock."""
 
     __slots__ = (
+        "asked_in",
         "decided",
         "due_at",
         "ended",
         "holds",
         "loop",
+        "lost",
         "pending_since",
         "runner",
         "slot",
@@ -93,7 +95,10 @@ class Flight:
         "waiting",
     )
 
-    def __init__(self, runner: Crew, slot: Slot, loop: AbstractEventLoop, now: float) -> None:
+    def __init__(
+        self, runner: Crew, slot: Slot, loop: AbstractEventLoop, now: float, asked_in: Context
+    ) -> None:
+        self.asked_in: Context = asked_in  # of whoever asked first; the run has one of its own
         self.runner: Crew = runner
         self.slot: Slot = slot
         self.loop: AbstractEventLoop = loop
@@ -103,6 +108,7 @@ class Flight:
         self.pending_since: datetime | None = None  # known once somebody was told that it pends
         self.decided: bool = False  # its outcome is known
         self.ended: bool = False  # its task has come to its end
+        self.lost: bool = False  # it has, and its threads too, and nobody knows with what outcome
         self.holds: int = 1  # what keeps its slot: the task, and each thread that it started
         self.waiting: dict[Asker, None] = {}
 

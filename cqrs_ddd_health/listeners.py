@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from .errors import InvalidOptionError
@@ -48,12 +49,12 @@ class Listeners:
         """Tell it no more; do nothing if it was not told before."""
         self._mailboxes = tuple(box for box in self._mailboxes if box.listener != listener)
 
-    def tell(self, transition: Transition) -> None:
-        """Pass on a transition. Does not wait."""
+    def tell(self, transition: Transition, context: Context) -> None:
+        """Pass on a transition that was seen for somebody in that context. Does not wait."""
         for mailbox in self._mailboxes:
             mailbox.put(transition)
         if is_logged(transition):  # a handler may hang as any listener may
-            self._log.put(transition, correlation_id())
+            self._log.put(transition, correlation_id(context))
 
     def forget_threads(self) -> None:
         """Start anew in a forked child: the threads, and what they had to tell, stayed behind."""

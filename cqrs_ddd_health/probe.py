@@ -80,5 +80,8 @@ def _headers(url: SplitResult) -> dict[str, str]:
 
 
 def _why(error: OSError) -> str:
+    untrusted: str | None = getattr(error, "verify_message", None)  # of ssl, if that is imported
+    if untrusted:
+        return f"its certificate is not trusted: {untrusted}"
     words = error.strerror or type(error).__name__
     return words[:1].lower() + words[1:]

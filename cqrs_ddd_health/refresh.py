@@ -8,7 +8,9 @@ sees a steady load. Whoever asks before the first run has it run at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import threading
 from asyncio import Task
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +22,8 @@ from .options import CheckOptions
 from .runner import Runner
 
 __all__ = ["Pace", "Refresher"]
+
+_logger = logging.getLogger("cqrs_ddd_health")
 
 IDLE_SECONDS = 0.5
 """How soon a check that was registered meanwhile, or a leader that is gone, is noticed."""
@@ -68,6 +72,15 @@ class Refresher:
     def begin_process(self) -> None:
         """Start anew in a forked child: the loop and its task stayed with the parent."""
         self._leader: Task[None] | None = None
+        self._paces: dict[Slot, Pace] = {}  # kept when another one takes the lead
+        self._lock = threading.Lock()
+        self._users = 0
+        self._failed_with: type[Exception] | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody, on whichever loop, is within `running()`."""
+        return self._users > 0
 
     @property
     def is_running(self) -> bool:
@@ -82,26 +95,48 @@ class Refresher:
         task = loop.create_task(self._run(), name="cqrs-health refresh", context=Context())
         if not self.is_running:
             self._leader = task
+        self._count(1)
         try:
             yield
         finally:
+            self._count(-1)
             task.cancel()
             await asyncio.wait({task})
-            if not self.is_running:
+            if not self.is_wanted:
                 await self._runner.end_unwatched(self._catalog.slots.values())
 
+    def _count(self, step: int) -> None:
+        with self._lock:
+            # A child of a fork may leave a block that its parent has entered.
+            self._users = max(self._users + step, 0)
+            if not self._users:
+                self._paces = {}
+
     async def _run(self) -> None:
-        paces: dict[Slot, Pace] = {}
         while True:
             if not self.is_running:
                 self._leader = asyncio.current_task()
             wait = IDLE_SECONDS
             if self._leader is asyncio.current_task():
-                wait = await self._refresh(paces)
+                wait = await self._refresh_or_say_why()
             await asyncio.sleep(wait)
 
-    async def _refresh(self, paces: dict[Slot, Pace]) -> float:
+    async def _refresh_or_say_why(self) -> float:
+        try:
+            return await self._refresh()
+        except Exception as error:  # a clock may raise; what is not refreshed looks alive for long
+            if self._failed_with is not type(error):
+                self._failed_with = type(error)
+                _logger.warning(
+                    "the background refresh failed, and goes on: %s",
+                    type(error).__name__,
+                    exc_info=_logger.isEnabledFor(logging.DEBUG),  # it may hold secrets
+                )
+            return IDLE_SECONDS
+
+    async def _refresh(self) -> float:
         """Ask what is due, and return how long there is nothing to do."""
+        paces = self._paces
         now = asyncio.get_running_loop().time()
         slots = self._catalog.select(EVERYTHING)
         for slot in paces.keys() - set(slots):

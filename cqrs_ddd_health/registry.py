@@ -14,12 +14,7 @@ from .engine import Engine
 from .instances import Instances
 from .models import HealthReport, Probe
 from .names import require_name
-from .options import (
-    CheckOptions,
-    options_from_keywords,
-    require_instance,
-    require_seconds,
-)
+from .options import CheckOptions, options_from_keywords, require_instance, require_seconds
 from .runner import SystemClock
 from .settings import HealthSettings
 from .wire import StatusDict, UpDown
@@ -202,7 +197,7 @@ class HealthRegistry:
         """Register a check for every `CQRS_HEALTH_CHECKS__<NAME>__URL`, and return their names.
 
         A check that was registered in code under such a name gives way to it, and leaves its
-        options. Clients connect when they are first asked; the registry closes them at the end of
+        options. Clients connect when first asked; the registry closes them at the end of
         `running()` and in `aclose()`. Called again, it makes nothing twice.
 
         Raises:
@@ -365,13 +360,15 @@ class HealthRegistry:
 
         Each at its `interval_seconds` (10, and 30 while it is down) and up to 10 % more or less;
         the first time after its `initial_delay_seconds`, or else anywhere within its interval.
-        At the end nothing of it runs any more, and what `register_from_settings` made is closed.
+        At the end of the last such block nothing of it runs any more, and what
+        `register_from_settings` made is closed.
         """
         try:
             async with self._engine.refresher.running():
                 yield self
         finally:
-            await self.aclose()
+            if not self._engine.refresher.is_wanted:
+                await self.aclose()
 
     async def aclose(self) -> None:
         """Close the clients that `register_from_settings` made; who asks again connects again."""

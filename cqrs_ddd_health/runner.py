@@ -20,11 +20,13 @@ import weakref
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from contextvars import Context, copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from inspect import isawaitable, iscoroutine
+from inspect import isawaitable
 from typing import TYPE_CHECKING
 
+from .endings import cut_off, end_on, end_tasks
 from .evaluation import SUCCESS, Outcome, next_state
 from .flights import Asker, Flight, Slot, row_of, shown
 from .models import ComponentStatus
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Runner", "Slot", "SystemClock"]
 
 MAX_NESTED_AWAITABLES = 4
-PATIENCE_SECONDS = 1.0
-"""How long the end of the background refresh waits for checks that it cancels."""
 
 
 class SystemClock:
@@ -58,7 +58,7 @@ class Runner:
     """
 
     def __init__(
-        self, clock: Clock, threads: DaemonThreads, tell: Callable[[Transition], None]
+        self, clock: Clock, threads: DaemonThreads, tell: Callable[[Transition, Context], None]
     ) -> None:
         self.threads: DaemonThreads = threads
         self.lock: threading.RLock = threading.RLock()
@@ -103,6 +103,18 @@ class Runner:
                     asker.awaited += 1
         if asker.awaited:
             await self._wait(asker, started, joined, now, deadline_seconds)
+            lost = [flight.slot for flight in joined if flight.lost]
+            if lost:  # and ready for a new flight, for which there is less time left
+                spent = self._monotonic() - now
+                left = max(slot.options.timeout_seconds for slot in lost)
+                if deadline_seconds is not None:
+                    left = min(left, deadline_seconds)
+                await self.ask(
+                    lost,
+                    max_age_seconds=max_age_seconds,
+                    deadline_seconds=max(left - spent, 0.0),
+                    at_home=at_home,
+                )
 
     def _flights_for(
         self, slots: Sequence[Slot], home: AbstractEventLoop, now: float, fresh: float
@@ -110,13 +122,14 @@ class Runner:
         """Return flights of all slots that need one: those to be launched, and those on the way."""
         started: list[Flight] = []
         joined: list[Flight] = []
+        here = copy_context()
         for slot in slots:
             if slot.judged_at > fresh:
                 continue
             if slot.flight is not None:
                 self._look_after(slot, slot.flight, now)
             if slot.flight is None:
-                slot.flight = Flight(self, slot, home, now)
+                slot.flight = Flight(self, slot, home, now, here)
                 started.append(slot.flight)
             elif not slot.flight.decided:  # or else it hangs, and its row says so
                 joined.append(slot.flight)
@@ -136,7 +149,7 @@ class Runner:
         if counts or failure is None or failure.kind != "hung":
             elapsed = now - flight.started_at
             hanging = HANGING._replace(failing_since=self._now() - timedelta(seconds=elapsed))
-            self._judge(slot, hanging, now, elapsed, counts=counts)
+            self._judge(slot, hanging, now, elapsed, copy_context(), counts=counts)
 
     def _home_for(self, loop: AbstractEventLoop, *, adopt: bool) -> AbstractEventLoop:
         home = self._home() if self._home is not None else None
@@ -198,7 +211,8 @@ class Runner:
         now = self._monotonic()
         with self.lock:
             if outcome is not None and not flight.decided:
-                self._judge(flight.slot, outcome, now, now - began)
+                self._judge(flight.slot, outcome, now, now - began, flight.asked_in)
+                flight.decided = True
             elif not flight.decided:
                 flight.slot.judged_at = -math.inf  # what it said before stands in no longer
             self._end(flight, here=flight.loop)
@@ -206,8 +220,11 @@ class Runner:
     def _end(self, flight: Flight, here: AbstractEventLoop | None = None) -> None:
         if flight.ended:
             return  # it was given up for lost, and its loop went on after all
-        flight.ended = flight.decided = True
+        flight.ended = True
         self.release(flight)
+        if flight.holds and not flight.decided:
+            return  # it pends until that blocking call has ended, or its time is up
+        flight.decided = True
         if flight.holds:
             self._hung.add(flight)  # the task is over, a blocking call of it is not
         if flight.waiting:
@@ -220,6 +237,9 @@ class Runner:
             self._hung.discard(flight)
             if flight.slot.flight is flight:
                 flight.slot.flight = None
+            if flight.waiting and not flight.decided:
+                flight.lost = flight.decided = True
+                self._wake(flight)
 
     def _expire(self, flights: Iterable[Flight]) -> None:
         for flight in flights:
@@ -231,11 +251,11 @@ class Runner:
         flight.decided = True
         self._hung.add(flight)
         outcome = timed_out(flight.slot.options.timeout_seconds)
-        self._judge(flight.slot, outcome, now, now - flight.started_at)
+        self._judge(flight.slot, outcome, now, now - flight.started_at, flight.asked_in)
         self._wake(flight)
         if flight.task is not None:
             with suppress(RuntimeError):  # its loop is closed
-                flight.loop.call_soon_threadsafe(_cut_off, flight.task)
+                flight.loop.call_soon_threadsafe(cut_off, flight.task)
 
     def _wake(self, flight: Flight, here: AbstractEventLoop | None = None) -> None:
         waiting, flight.waiting = flight.waiting, {}
@@ -243,7 +263,14 @@ class Runner:
             asker.arrive(here)
 
     def _judge(
-        self, slot: Slot, outcome: Outcome, now: float, latency: float, *, counts: bool = True
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        now: float,
+        latency: float,
+        asked_in: Context,
+        *,
+        counts: bool = True,
     ) -> None:
         at = self._now()
         before, row = slot.state, slot.row
@@ -257,7 +284,7 @@ class Runner:
         slot.row = row_of(slot, after, outcome.details, at, latency)
         told = transition(slot.name, "check", before, after, at, latency_seconds=latency)
         if told is not None and not slot.gone:
-            self._tell(told)
+            self._tell(told, asked_in)
 
     async def _wait(
         self,
@@ -308,19 +335,16 @@ class Runner:
         ]
 
     async def end_unwatched(self, slots: Iterable[Slot]) -> None:
-        """Cancel the flights on this loop that nobody waits for, and see them end."""
-        loop = asyncio.get_running_loop()
+        """Cancel the flights that nobody waits for, each on its loop, and see them end."""
+        by_loop: dict[AbstractEventLoop, list[Task[None]]] = {}
         with self.lock:
             flights = [slot.flight for slot in slots if slot.flight is not None]
-            tasks = [
-                flight.task
-                for flight in flights
-                if flight.task is not None and flight.loop is loop and not flight.waiting
-            ]
-        for task in tasks:
-            task.cancel()
-        if tasks:  # one that ignores it hangs, and is counted as such
-            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+            for flight in flights:
+                if flight.task is not None and not flight.waiting:
+                    by_loop.setdefault(flight.loop, []).append(flight.task)
+        await asyncio.gather(
+            *(end_on(loop, partial(end_tasks, tasks)) for loop, tasks in by_loop.items())
+        )
 
     def forget_flights(self, slots: Iterable[Slot]) -> None:
         """Start anew in a forked child: the tasks, threads and loops stayed with the parent."""
@@ -339,23 +363,6 @@ def _by_due_time(flights: list[Flight]) -> Iterable[tuple[float, list[Flight]]]:
         if not flight.decided:
             groups.setdefault(flight.due_at, []).append(flight)
     return groups.items()
-
-
-def _cut_off(task: Task[None]) -> None:
-    if task.cancelling():
-        # The loop is being ended, has cancelled it, and waits for it in vain: what it awaits is
-        # ended by force, and it with the cancellation below.
-        check: object = getattr(task.get_coro(), "cr_await", None)
-        if iscoroutine(check):
-            with suppress(RuntimeError):  # it ignores even that
-                check.close()
-    task.cancel()
-    # `asyncio.run` ends only when all tasks that it knows have ended, and this one may never: it
-    # may swallow its cancellation. So it is taken off the list, by the function that asyncio
-    # documents for implementers of tasks (Extending, "Task lifetime support").
-    asyncio._unregister_task(task)  # noqa: SLF001 - documented, see above
-    # The report says that it hangs, and says it better than a warning at the end.
-    object.__setattr__(task, "_log_destroy_pending", False)
 
 
 def _is_cancelled_from_outside() -> bool:

@@ -19,7 +19,7 @@ def write(text: str, encoding: str | None = None) -> None:
         OutputError: if it is closed, or does not take it.
     """
     output = sys.stdout
-    if output is None:  # pyright: ignore[reportUnnecessaryComparison] - it was closed at the start
+    if output is None:  # it was closed before we were started
         raise OutputError("standard output is closed")
     try:
         output.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 __all__ = ["MAX_TEXT", "hide", "safe_name", "safe_text", "scrub", "secrets_of_url"]
@@ -42,24 +42,28 @@ class _Hidden:
     """The secrets of this process, and how they are found in a text."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self._known: Mapping[str, re.Pattern[str]] = {}
         self.longest = 0
-        self.anywhere: re.Pattern[str] | None = None
-        self.at_all: re.Pattern[str] | None = None
 
     def add(self, secrets: Iterable[str]) -> None:
         ways = {way for secret in secrets for way in _written(secret) if way}
-        if ways <= self._known:
+        if ways <= self._known.keys():
             return
-        known = self._known | ways
         # The longest first: one secret may be a part of another.
-        ordered = sorted(known, key=len, reverse=True)
-        anywhere = [re.escape(secret) for secret in ordered if not _is_wordlike(secret)]
-        at_all = [re.escape(way) if not _is_wordlike(way) else _as_token(way) for way in ordered]
-        self.anywhere = re.compile("|".join(anywhere)) if anywhere else None
-        self.at_all = re.compile("|".join(at_all))
+        ordered = sorted({*self._known, *ways}, key=len, reverse=True)
+        self._known = {way: re.compile(_as_token(way)) for way in ordered}
         self.longest = len(ordered[0])
-        self._known = known
+
+    def cut_out(self, text: str, *, words: bool) -> str:
+        """Return `text` without them; those that are words only if wanted."""
+        for secret, token in self._known.items():
+            if secret not in text:  # by far the quickest way to tell
+                continue
+            if not _is_wordlike(secret):
+                text = text.replace(secret, "***")
+            elif words:
+                text = token.sub("***", text)
+        return text
 
 
 def _written(secret: str) -> Iterator[str]:
@@ -130,7 +134,7 @@ def safe_text(text: str, limit: int = MAX_TEXT) -> str:
     Cut out are what was given to `hide`, then the userinfo of URLs. An ellipsis shows the cut. What
     would break a line becomes a space, so that a text is one line wherever it is printed.
     """
-    return _safe(text, limit, _hidden.at_all)
+    return _safe(text, limit, words=True)
 
 
 def safe_name(name: str, limit: int = MAX_NAME) -> str:
@@ -138,17 +142,15 @@ def safe_name(name: str, limit: int = MAX_NAME) -> str:
 
     But a word of it that is also a secret stays: whoever knows the name would read the secret off.
     """
-    return _safe(name, limit, _hidden.anywhere)
+    return _safe(name, limit, words=False)
 
 
-def _safe(text: str, limit: int, hidden: re.Pattern[str] | None) -> str:
+def _safe(text: str, limit: int, *, words: bool) -> str:
     plain = str.__str__(text)  # a subclass may lie about its length
     goes_on = len(plain) > _MAX_READ
-    clean = plain[:_MAX_READ]
-    if hidden is not None:
-        clean = hidden.sub("***", clean)
-        if goes_on:  # the start of one may be at the end of what was read
-            clean = clean[: -_hidden.longest]
+    clean = _hidden.cut_out(plain[:_MAX_READ], words=words)
+    if goes_on and _hidden.longest:  # the start of one may be at the end of what was read
+        clean = clean[: -_hidden.longest]
     if "://" in clean:
         # Where the text goes on, the @ of its last URL may be in what is not read.
         clean = scrub(_UNFINISHED.sub("***", clean) if goes_on else clean)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextvars import copy_context
+from contextvars import Context
 from datetime import datetime
 
 from pydantic import Field
@@ -82,13 +82,13 @@ def is_logged(transition: Transition) -> bool:
     return _logger.isEnabledFor(_level_of(transition))
 
 
-def correlation_id() -> object:
-    """Return what a context variable named `correlation_id` holds here, or `None`.
+def correlation_id(context: Context) -> object:
+    """Return what a context variable named `correlation_id` holds there, or `None`.
 
     Looked up by name, so that it is found whichever library of the application sets it.
     """
-    here = copy_context()
-    return next((here[variable] for variable in here if variable.name == "correlation_id"), None)
+    found = (context[variable] for variable in context if variable.name == "correlation_id")
+    return next(found, None)
 
 
 def log(transition: Transition, correlation: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from abc import ABC, abstractmethod
@@ -24,6 +25,7 @@ class FaultServer(ABC):
     def __init__(self) -> None:
         self.port = free_port()
         self.accepted = 0
+        self.tls: ssl.SSLContext | None = None
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
         self._started = threading.Event()
         self._talks: set[asyncio.Task[None]] = set()
@@ -61,7 +63,9 @@ class FaultServer(ABC):
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._accept, LOCALHOST, self.port)
+            self._listener = await asyncio.start_server(
+                self._accept, LOCALHOST, self.port, ssl=self.tls
+            )
 
     async def _shut(self) -> None:
         # Who has connected already is a talk some turns later; asyncio loses the socket of one
@@ -184,18 +188,26 @@ class Lane:
             if not self.dropping:
                 writer.write(chunk)
                 await writer.drain()
-        if not self.dropping:
+        if not self.dropping and writer.can_write_eof():
             writer.write_eof()
 
 
 class FaultProxy(FaultServer):
     """Stands in front of a healthy server and can be told to spoil the connection to it.
 
-    A fault holds for connections that are open already, and until it is replaced.
+    A fault holds for connections that are open already, and until it is replaced. With `tls` it
+    adds TLS to a server that has none.
     """
 
-    def __init__(self, upstream_port: int, upstream_host: str = LOCALHOST) -> None:
+    def __init__(
+        self,
+        upstream_port: int,
+        upstream_host: str = LOCALHOST,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__()
+        self.tls = tls
         self._upstream = (upstream_host, upstream_port)
         self._to_server = Lane()
         self._to_client = Lane()

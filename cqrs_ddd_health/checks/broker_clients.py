@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from .endings import close_in_time
+from cqrs_ddd_health.endings import close_in_time
+
 from .mqtt import MqttConnection
 
 __all__ = ["CLUSTERS", "SCHEMES", "BrokerClient", "connect", "require_client_library"]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
+from cqrs_ddd_health.endings import close_in_time, end_on
 from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.protocols import HealthCheck
 
-from .endings import PATIENCE_SECONDS, close_in_time
+__all__ = ["ConnectedCheck", "ConnectedClient"]
 
-__all__ = ["ConnectedCheck", "Connection"]
+# In a child of a fork. Collected there, they would take their sockets out of the parent's epoll
+# set: the two processes share it.
+_left_to_the_parent: list[object] = []
 
 
-class Connection(NamedTuple):
-    """A check of a client, and what closes the client."""
+class ConnectedClient(NamedTuple):
+    """A client that is connected, as the check of it and what closes it."""
 
     check: HealthCheck
     close: Callable[[], Awaitable[object]]
@@ -31,13 +34,14 @@ class ConnectedCheck:
     A client belongs to the event loop that made it, so each loop that asks has one of its own.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[ConnectedClient]]) -> None:
         self._connect = connect
-        self.begin_process()
+        self._clients: dict[AbstractEventLoop, ConnectedClient] = {}
 
     def begin_process(self) -> None:
         """Start anew in a forked child: the sockets are the parent's, and stay open for it."""
-        self._connections: WeakKeyDictionary[AbstractEventLoop, Connection] = WeakKeyDictionary()
+        _left_to_the_parent.append(self._clients)
+        self._clients = {}
 
     async def __call__(self) -> bool:
         """Return whether it is well; whatever was raised is swallowed."""
@@ -49,40 +53,36 @@ class ConnectedCheck:
     async def check(self) -> CheckResult:
         """Return what the client's check returns; raises what connecting or asking raises."""
         loop = asyncio.get_running_loop()
-        connection = self._connections.get(loop)
-        if connection is None:
-            connection = self._connections[loop] = await self._connect()
+        client = self._clients.get(loop)
+        if client is None:
+            self._forget_closed_loops()
+            client = self._clients[loop] = await self._connect()
         try:
-            result = await connection.check.check()
+            result = await client.check.check()
         except BaseException:  # cut off in the middle too
-            await self._give_up(loop, connection)
+            await self._give_up(loop, client)
             raise
         if result.state == "down":
-            await self._give_up(loop, connection)
+            await self._give_up(loop, client)
         return result
 
     async def aclose(self) -> None:
         """Close the clients of all loops that still run. Asked again, it connects again."""
-        connections, here = dict(self._connections), asyncio.get_running_loop()
-        self._connections.clear()
-        for loop, connection in connections.items():
-            if loop is here:
-                await close_in_time(connection.close)
-            elif loop.is_running():
-                await _close_elsewhere(loop, connection)
+        clients, self._clients = self._clients, {}
+        await asyncio.gather(
+            *(
+                end_on(loop, partial(close_in_time, client.close))
+                for loop, client in clients.items()
+            )
+        )
 
-    async def _give_up(self, loop: AbstractEventLoop, connection: Connection) -> None:
-        if not connection.reconnects and self._connections.get(loop) is connection:
-            del self._connections[loop]
-            await close_in_time(connection.close)
+    def _forget_closed_loops(self) -> None:
+        """Let go of clients that nobody can close any more, and of their sockets with them."""
+        for loop in list(self._clients):
+            if loop.is_closed():
+                self._clients.pop(loop, None)
 
-
-async def _close_elsewhere(loop: AbstractEventLoop, connection: Connection) -> None:
-    closing = close_in_time(connection.close)
-    try:
-        closed = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(closing, loop))
-    except RuntimeError:  # the loop was closed just now, and its sockets with it
-        closing.close()
-        return
-    # The loop may stop before it comes to it.
-    await asyncio.wait({closed}, timeout=2 * PATIENCE_SECONDS)
+    async def _give_up(self, loop: AbstractEventLoop, client: ConnectedClient) -> None:
+        if not client.reconnects and self._clients.get(loop) is client:
+            del self._clients[loop]
+            await close_in_time(client.close)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from inspect import isawaitable
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.threads import needs_loop, run_blocking
+
+from .libraries import comes_from
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -70,7 +71,7 @@ class DatabaseHealthCheck:
 
 def _gives_async_sqlalchemy(factory: SessionFactory) -> bool:
     owner = getattr(factory, "__self__", factory)
-    return any(module.startswith("sqlalchemy.ext.asyncio") for module in _modules(owner))
+    return comes_from(owner, "sqlalchemy.ext.asyncio")
 
 
 def _opened(
@@ -109,7 +110,7 @@ def _execute(session: object, statement: object) -> object:
 
 
 def _statements(session: object) -> Sequence[object]:
-    if not _is_sqlalchemy(session):
+    if not comes_from(session, "sqlalchemy"):
         return [QUERY]
     from sqlalchemy import text
 
@@ -118,19 +119,8 @@ def _statements(session: object) -> Sequence[object]:
     return [text(QUERY), text(SQLITE_QUERY)] if is_sqlite else [text(QUERY)]
 
 
-def _is_sqlalchemy(session: object) -> bool:
-    """Whether any class of it is SQLAlchemy's, without importing SQLAlchemy to find out."""
-    if "sqlalchemy" not in sys.modules:
-        return False
-    return any(module.partition(".")[0] == "sqlalchemy" for module in _modules(session))
-
-
-def _modules(instance: object) -> list[str]:
-    return [base.__module__ for base in type(instance).__mro__]
-
-
 def _details(session: object) -> dict[str, object]:
-    engine = _engine(session) if _is_sqlalchemy(session) else None
+    engine = _engine(session) if comes_from(session, "sqlalchemy") else None
     if engine is None:
         return {}
     dialect = engine.dialect

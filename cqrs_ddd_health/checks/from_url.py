@@ -35,7 +35,7 @@ from .broker_clients import CLUSTERS, require_client_library
 from .broker_clients import SCHEMES as BROKERS
 from .broker_clients import connect as connect_broker
 from .callable import Check
-from .connected import ConnectedCheck, Connection
+from .connected import ConnectedCheck, ConnectedClient
 from .database import DatabaseHealthCheck
 from .disk import DiskSpaceHealthCheck
 from .http import HttpHealthCheck
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_from_url"]
 
-_Connect: TypeAlias = "Callable[[], Awaitable[Connection]]"
+_Connect: TypeAlias = "Callable[[], Awaitable[ConnectedClient]]"
 
 
 def check_from_url(url: str) -> Check:
@@ -138,22 +138,22 @@ def _engine_arguments(url: str, parts: SplitResult) -> tuple[URL, Mapping[str, o
 
 
 def _async_engine(url: URL, options: Mapping[str, object]) -> _Connect:
-    async def connect() -> Connection:
+    async def connect() -> ConnectedClient:
         from sqlalchemy.ext.asyncio import create_async_engine
 
         engine = create_async_engine(url, **options)
-        return Connection(DatabaseHealthCheck(engine.connect), engine.dispose)
+        return ConnectedClient(DatabaseHealthCheck(engine.connect), engine.dispose)
 
     return connect
 
 
 def _engine(url: URL, options: Mapping[str, object]) -> _Connect:
-    async def connect() -> Connection:
+    async def connect() -> ConnectedClient:
         from sqlalchemy import create_engine
 
         engine = create_engine(url, **options)
         close = partial(run_blocking, engine.dispose)
-        return Connection(DatabaseHealthCheck(engine.connect), close)
+        return ConnectedClient(DatabaseHealthCheck(engine.connect), close)
 
     return connect
 
@@ -184,10 +184,10 @@ def _redis(url: str, parts: SplitResult) -> Check:
     except (TypeError, ValueError):
         raise InvalidOptionError("redis-py cannot use it, see redis.Redis.from_url") from None
 
-    async def connect() -> Connection:
+    async def connect() -> ConnectedClient:
         # One more try, at once: a connection that a restart of the server has closed is no failure.
         client = make(url, retry=Retry(NoBackoff(), 1))
-        return Connection(RedisHealthCheck(client), client.aclose)
+        return ConnectedClient(RedisHealthCheck(client), client.aclose)
 
     return ConnectedCheck(connect)
 
@@ -201,9 +201,9 @@ def _broker(url: str, parts: SplitResult) -> Check:
     else:
         require_bare(parts)
 
-    async def connect() -> Connection:
+    async def connect() -> ConnectedClient:
         client, close = await connect_broker(url)
-        return Connection(MessageBrokerHealthCheck(client), close, reconnects=False)
+        return ConnectedClient(MessageBrokerHealthCheck(client), close, reconnects=False)
 
     return ConnectedCheck(connect)
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import ssl
-from contextlib import suppress
-from functools import partial
 from typing import Self
 
 from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.threads import run_blocking
+
+from .tcp import opened
 
 __all__ = ["MqttConnection"]
 
@@ -55,7 +54,9 @@ class MqttConnection:
             OSError: if nobody listens there, or the certificate is not to be trusted.
             ConnectionError: if the broker refuses, or speaks something else than MQTT 3.1.1.
         """
-        connection = cls(*await _open_stream(host, port, tls=tls))
+        context = await run_blocking(ssl.create_default_context) if tls else None
+        reader, writer, _ = await opened(host, port, context)
+        connection = cls(reader, writer)
         try:
             await connection._log_in(username, password)
         except BaseException:
@@ -120,19 +121,3 @@ def _size(number: int) -> bytes:
     """Seven bits a byte, the lowest first; the highest bit says that more bytes follow."""
     high, low = divmod(number, 128)
     return bytes((low,)) if not high else bytes((low | 128,)) + _size(high)
-
-
-async def _open_stream(
-    host: str, port: int, *, tls: bool
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    # Looked up here: asyncio would do it on the executor that the whole application shares.
-    found = await run_blocking(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    context = await run_blocking(ssl.create_default_context) if tls else None
-    connect = partial(
-        asyncio.open_connection, port=port, ssl=context, server_hostname=host if tls else None
-    )
-    *others, last = (str(address[0]) for *_, address in found)
-    for address in others:
-        with suppress(OSError):
-            return await connect(address)
-    return await connect(last)

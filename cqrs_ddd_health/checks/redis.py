@@ -9,6 +9,8 @@ from typing import Protocol, cast
 from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.threads import run_blocking
 
+from .libraries import comes_from
+
 __all__ = ["RedisHealthCheck"]
 
 
@@ -50,7 +52,7 @@ class RedisHealthCheck:
         return CheckResult(details={key: value for key, value in details.items() if value})
 
     async def _ask_version(self) -> str | None:
-        if not _is_redis_py(self._client):
+        if not comes_from(self._client, "redis"):
             return None
         try:
             info = cast("Mapping[str, object]", await _call(self._client, "info", "server"))
@@ -67,17 +69,9 @@ async def _call(client: object, name: str, *arguments: str) -> object:
     return await answer if isawaitable(answer) else answer
 
 
-def _modules(client: object) -> set[str]:
-    return {base.__module__ for base in type(client).__mro__}
-
-
-def _is_redis_py(client: object) -> bool:
-    return any(module.partition(".")[0] == "redis" for module in _modules(client))
-
-
 def _is_async_redis_py(client: object) -> bool:
     """Its methods are plain functions that return coroutines: no need of a thread to call them."""
-    return any(module.startswith("redis.asyncio") for module in _modules(client))
+    return comes_from(client, "redis.asyncio")
 
 
 def _pool_numbers(client: object) -> dict[str, int]:

@@ -13,9 +13,8 @@ from functools import partial
 from importlib import import_module
 from typing import Protocol, TypeAlias, cast
 
+from cqrs_ddd_health.endings import retrieve
 from cqrs_ddd_health.models import CheckResult
-
-from .endings import retrieve
 
 __all__ = ["RoundTrip", "round_trip"]
 

@@ -13,7 +13,7 @@ from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.options import require_host, require_port
 from cqrs_ddd_health.threads import run_blocking
 
-__all__ = ["Connection", "TcpHealthCheck", "connected"]
+__all__ = ["Connection", "TcpHealthCheck", "connected", "opened"]
 
 # Only for a connection that was cancelled in the moment it came about; any other is aborted.
 _TLS_SHUTDOWN_SECONDS = 1.0
@@ -67,14 +67,15 @@ async def connected(
     Raises:
         OSError: what the last address raised, a certificate that is not trusted among it.
     """
-    connection = await _opened(host, port, tls)
+    connection = await opened(host, port, tls)
     try:
         yield connection
     finally:
         connection.writer.transport.abort()
 
 
-async def _opened(host: str, port: int, tls: ssl.SSLContext | None) -> Connection:
+async def opened(host: str, port: int, tls: ssl.SSLContext | None = None) -> Connection:
+    """Open a connection as `connected` does, for a caller that will abort it."""
     *others, last = await run_blocking(lambda: _addresses(host, port))
     for address in others:
         with suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
@@ -59,7 +60,11 @@ class Workers:
     """Judges beats, and remembers of each worker since when its verdict has been what it is."""
 
     def __init__(
-        self, *, timeout_seconds: float, max_records: int, tell: Callable[[Transition], None]
+        self,
+        *,
+        timeout_seconds: float,
+        max_records: int,
+        tell: Callable[[Transition, Context], None],
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._max_records = max_records
@@ -144,7 +149,7 @@ class Workers:
         after = self._states[worker] = next_state(before, outcome, _OPTIONS, at, counts=counts)
         told = transition(worker, "worker", before, after, at)
         if told is not None:
-            self._tell(told)
+            self._tell(told, copy_context())
         return after
 
     def _records(

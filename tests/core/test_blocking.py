@@ -287,21 +287,55 @@ def test_a_thread_whose_loop_was_closed_meanwhile_ends_quietly() -> None:
     eventually_sync(lambda: not blocked.threads[0].is_alive())
 
 
-def test_a_blocking_call_that_was_left_behind_by_its_loop_hangs_until_it_ends() -> None:
-    registry = HealthRegistry()
-    blocked = registry.register("check", Blocked())
+def left_behind(registry: HealthRegistry, timeout_seconds: float) -> Blocked:
+    """A check whose thread goes on after the loop of its run has ended."""
+    blocked = registry.register("check", Blocked(), timeout_seconds=timeout_seconds)
 
     async def leave_early() -> None:
         await registry.report(deadline_seconds=0)
         await eventually(lambda: blocked.calls == 1)
 
     asyncio.run(leave_early())
-    assert registry.hung_checks == 1
-    assert kind_of(asyncio.run(registry.report())) == "hung"
+    return blocked
+
+
+def test_a_blocking_call_that_its_loop_has_left_is_pending_until_its_time_is_up() -> None:
+    registry = HealthRegistry()
+    blocked = left_behind(registry, timeout_seconds=60)
+    pending = asyncio.run(registry.report(deadline_seconds=0))
+    assert kind_of(pending) == "pending"
+    assert registry.hung_checks == 0
     assert blocked.calls == 1
+    blocked.released.set()
+    eventually_sync(lambda: not blocked.threads[0].is_alive())
+    assert row_of(asyncio.run(registry.report())).state == "up"
+    assert blocked.calls == 2
+
+
+def test_a_blocking_call_that_its_loop_has_left_hangs_when_its_time_is_up() -> None:
+    registry = HealthRegistry()
+    blocked = left_behind(registry, timeout_seconds=SHORT)
+    assert kind_of(asyncio.run(registry.report())) == "timeout"
+    assert kind_of(asyncio.run(registry.report())) == "hung"
+    assert registry.hung_checks == 1
     blocked.released.set()
     eventually_sync(lambda: registry.hung_checks == 0)
     assert row_of(asyncio.run(registry.report())).state == "up"
+    assert blocked.calls == 2
+
+
+async def test_who_waits_for_a_call_that_was_left_gets_an_answer_when_it_ends() -> None:
+    registry = HealthRegistry()
+    blocked = await asyncio.to_thread(left_behind, registry, 60)
+    asking = asyncio.create_task(registry.report())
+    hasty = await registry.report(deadline_seconds=SHORT)
+    assert kind_of(hasty) == "pending"
+    impatient = asyncio.create_task(registry.report(deadline_seconds=60))
+    await asyncio.sleep(0)
+    blocked.released.set()
+    assert row_of(await asking).state == "up"
+    assert row_of(await impatient).state == "up"
+    assert blocked.calls == 2
 
 
 # --- threads

@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from cqrs_ddd_health import CheckResult
-from cqrs_ddd_health.checks import endings
-from cqrs_ddd_health.checks.connected import ConnectedCheck, Connection
+from cqrs_ddd_health import CheckResult, endings
+from cqrs_ddd_health.checks.connected import ConnectedCheck, ConnectedClient
 from cqrs_ddd_health.testing import FakeCheck
 from tests.core.actors import PATIENCE_SECONDS, ThreadedLoop, eventually
 
@@ -25,11 +24,11 @@ class Server:
         self.closing_raises = False
         self.closing_hangs = False
 
-    async def connect(self) -> Connection:
+    async def connect(self) -> ConnectedClient:
         if self.refuses:
             raise ConnectionRefusedError
         self.opened += 1
-        return Connection(self.check, self.close, self.reconnects)
+        return ConnectedClient(self.check, self.close, self.reconnects)
 
     async def close(self) -> None:
         self.closed.append(asyncio.get_running_loop())
@@ -85,7 +84,7 @@ async def test_a_client_that_was_cut_off_is_made_anew() -> None:
             return CheckResult()
 
     connection = await server.connect()
-    check._connections[asyncio.get_running_loop()] = connection._replace(check=Hanging())
+    check._clients[asyncio.get_running_loop()] = connection._replace(check=Hanging())
     asking = asyncio.create_task(check.check())
     await asyncio.sleep(0)
     asking.cancel()

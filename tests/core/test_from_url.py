@@ -9,7 +9,7 @@ import types
 import pytest
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthSettings, SettingsError
-from cqrs_ddd_health.checks.connected import ConnectedCheck, Connection
+from cqrs_ddd_health.checks.connected import ConnectedCheck, ConnectedClient
 from cqrs_ddd_health.checks.from_url import check_from_url
 from cqrs_ddd_health.errors import InvalidOptionError
 from cqrs_ddd_health.testing import FakeCheck
@@ -230,9 +230,9 @@ async def test_a_forked_child_connects_anew() -> None:
     registry = from_settings(own="tcp://host:5", disk="disk:///")
     opened: list[int] = []
 
-    async def connect() -> Connection:
+    async def connect() -> ConnectedClient:
         opened.append(1)
-        return Connection(FakeCheck(), asyncio.Event().wait)
+        return ConnectedClient(FakeCheck(), asyncio.Event().wait)
 
     connected = ConnectedCheck(connect)
     registry._engine.configured._made["own"] = connected

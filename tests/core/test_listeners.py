@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextvars import Context
 
 import pytest
 
@@ -111,10 +112,10 @@ async def test_what_waits_for_a_listener_that_hangs_is_bounded_and_counted() -> 
         told.append(transition.name)
 
     listeners.add(hangs)
-    listeners.tell(transition(0))
+    listeners.tell(transition(0), Context())
     await eventually(begun.is_set)
     for number in range(1, MAX_WAITING + 6):
-        listeners.tell(transition(number))
+        listeners.tell(transition(number), Context())
     assert listeners.dropped == 5
     release.set()
     await eventually(lambda: len(told) == MAX_WAITING + 1)

@@ -11,7 +11,14 @@ from typing import cast
 
 import pytest
 
-from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, InvalidOptionError
+from cqrs_ddd_health import (
+    CheckOptions,
+    CheckResult,
+    HealthRegistry,
+    HealthSettings,
+    InvalidOptionError,
+)
+from cqrs_ddd_health.checks.connected import ConnectedCheck, ConnectedClient
 from cqrs_ddd_health.refresh import Pace, Refresher
 from cqrs_ddd_health.testing import FakeCheck
 from cqrs_ddd_health.web.asgi import health_app
@@ -63,8 +70,8 @@ def refreshing(registry: HealthRegistry) -> bool:
     return registry.refreshing
 
 
-def ours() -> list[str]:
-    names = [task.get_name() for task in asyncio.all_tasks()]
+def ours(loop: asyncio.AbstractEventLoop | None = None) -> list[str]:
+    names = [task.get_name() for task in asyncio.all_tasks(loop)]
     return [name for name in names if name.startswith("cqrs-health")]
 
 
@@ -312,7 +319,7 @@ async def test_a_run_that_somebody_waits_for_goes_on(registry: HealthRegistry) -
 async def test_a_check_that_ignores_its_cancellation_does_not_hold_up_the_end(
     registry: HealthRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cqrs_ddd_health.runner.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("cqrs_ddd_health.endings.PATIENCE_SECONDS", 0.01)
     stubborn = registry.register("check", Stubborn(), options=CheckOptions(initial_delay_seconds=0))
     async with registry.running():
         await eventually(lambda: stubborn.calls == 1)
@@ -360,6 +367,78 @@ def test_of_several_at_a_time_one_refreshes_and_another_takes_over() -> None:
         assert not refreshing(registry)
 
     in_virtual_time(test)
+
+
+def test_who_takes_over_keeps_the_pace() -> None:
+    async def test(registry: HealthRegistry) -> None:
+        check = registry.register("check", Timed())
+        first, second = registry.running(), registry.running()
+        await first.__aenter__()
+        await second.__aenter__()
+        for leaving in (first, second):
+            await asyncio.sleep(60)
+            await leaving.__aexit__(None, None, None)
+        assert all(9 <= pause <= 11.5 for pause in check.pauses), check.pauses
+
+    in_virtual_time(test)
+
+
+class Lasting(FakeCheck):
+    """A check of a client that is told to close."""
+
+    closed = 0
+
+    async def connect(self) -> ConnectedClient:
+        return ConnectedClient(self, self.close)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_the_last_of_several_closes_what_was_connected() -> None:
+    settings = {"checks": {"own": {"url": "tcp://127.0.0.1:1"}}}
+    registry = HealthRegistry(settings=HealthSettings.model_validate(settings))
+    lasting = Lasting()
+    registry._engine.configured._made["own"] = ConnectedCheck(lasting.connect)
+    registry.register("own", registry._engine.configured._made["own"])
+    async with registry.running():
+        async with registry.running():
+            await registry.report()
+        assert lasting.closed == 0
+    assert lasting.closed == 1
+
+
+async def test_a_run_on_another_loop_is_ended_too(registry: HealthRegistry) -> None:
+    gated = Gated()
+    registry.register("check", gated, options=CheckOptions(initial_delay_seconds=0))
+    with ThreadedLoop() as other:
+        home = asyncio.run_coroutine_threadsafe(registry.report(deadline_seconds=0), other.loop)
+        await asyncio.wrap_future(home)
+        await eventually(lambda: gated.calls == 1)
+        async with registry.running():
+            pass
+        assert ours(other.loop) == []
+
+
+async def test_a_refresh_that_fails_says_so_once_and_goes_on(
+    registry: HealthRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cqrs_ddd_health.refresh.IDLE_SECONDS", 0.001)
+    refresher, failures = registry._engine.refresher, list[int]()
+    refresh = refresher._refresh
+
+    async def fails_at_first() -> float:
+        failures.append(1)
+        if len(failures) < 4:
+            raise OSError("hunter2")
+        return await refresh()
+
+    monkeypatch.setattr(refresher, "_refresh", fails_at_first)
+    check = registry.register("check", Timed(), options=CheckOptions(initial_delay_seconds=0))
+    async with registry.running():
+        await eventually(lambda: check.calls == 1)
+    assert caplog.messages == ["the background refresh failed, and goes on: OSError"]
+    assert "hunter2" not in caplog.text
 
 
 async def test_a_server_refreshes_from_its_startup_to_its_shutdown(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import cast
 
 import pytest
 
-from cqrs_ddd_health import CheckResult, HealthRegistry, HealthSettings
+from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, HealthSettings
 from cqrs_ddd_health.testing import FakeCheck
 from cqrs_ddd_health.transitions import LOGGER
 from tests.core.actors import answer_of_script, eventually
@@ -82,19 +84,36 @@ async def test_a_worker_has_no_latency(records: Records) -> None:
     assert records.kept[0]["latency_seconds"] is None
 
 
-async def test_a_record_has_the_correlation_id_of_its_context(records: Records) -> None:
+async def test_a_record_has_the_correlation_id_of_who_asked(records: Records) -> None:
     async def check() -> bool:
         correlation.set("of the check")
         return True
 
     registry = HealthRegistry()
     registry.register("check", check)
+    registry.register("hangs", asyncio.Event().wait, timeout_seconds=0.01)
+    registry.register("blocks", threading.Event().wait, timeout_seconds=0.01)
     registry.heartbeat("worker")
     correlation.set("of who asks")
+    first = asyncio.create_task(registry.report())
+    await asyncio.sleep(0)
+    correlation.set("of who joins")
     await registry.report()
-    await eventually(lambda: len(records.kept) == 2)
+    await first
+    await eventually(lambda: len(records.kept) == 4)
     found = {cast("str", record["component"]): record["correlation_id"] for record in records.kept}
-    assert found == {"check": "of the check", "worker": "of who asks"}
+    checks = ("check", "hangs", "blocks")
+    assert {found.pop(check) for check in checks} == {"of who asks"}
+    assert found.keys() == {"worker"}
+
+
+async def test_the_background_refresh_asks_for_nobody(records: Records) -> None:
+    registry = HealthRegistry()
+    registry.register("check", FakeCheck(), options=CheckOptions(initial_delay_seconds=0))
+    correlation.set("of who starts it")
+    async with registry.running():
+        await eventually(lambda: len(records.kept) == 1)
+    assert "correlation_id" not in records.kept[0]
 
 
 @pytest.mark.parametrize(("level", "states"), [(logging.WARNING, ["down"]), (logging.ERROR, [])])

@@ -1,0 +1,85 @@
+"""How what was begun comes to its end: on its own loop, within bounds, and with nothing left."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from inspect import iscoroutine
+from typing import TypeVar
+
+__all__ = [
+    "PATIENCE_SECONDS",
+    "close_in_time",
+    "cut_off",
+    "end_on",
+    "end_tasks",
+    "retrieve",
+]
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 1.0
+"""How long a good-bye may take before a connection is dropped without one."""
+
+
+async def close_in_time(close: Callable[[], Awaitable[object]]) -> None:
+    """Await `close()`, whatever it raises; give up on one that hangs: its server may be frozen."""
+    closing = asyncio.ensure_future(close())
+    closing.add_done_callback(retrieve)
+    try:
+        await asyncio.wait({closing}, timeout=PATIENCE_SECONDS)
+    finally:
+        closing.cancel()
+
+
+async def end_on(
+    loop: AbstractEventLoop, ending: Callable[[], Coroutine[object, object, None]]
+) -> None:
+    """Run `ending()` on `loop`, unless that is not running; wait twice our patience for it."""
+    if loop is asyncio.get_running_loop():
+        await ending()
+        return
+    if not loop.is_running():
+        return
+    coroutine = ending()
+    try:
+        ended = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+    except RuntimeError:  # it was closed just now, and what it had with it
+        coroutine.close()
+        return
+    ended.add_done_callback(retrieve)
+    # The loop may stop before it comes to it.
+    await asyncio.wait({ended}, timeout=2 * PATIENCE_SECONDS)
+
+
+async def end_tasks(tasks: Sequence[Task[None]]) -> None:
+    """Cancel tasks of this loop and see them end, as far as they do."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+
+
+def cut_off(task: Task[None]) -> None:
+    """Cancel a task whose time is up, and have no loop wait for it: it may never end."""
+    if task.cancelling():
+        # The loop is being ended, has cancelled it, and waits for it in vain: what it awaits is
+        # ended by force, and it with the cancellation below.
+        check: object = getattr(task.get_coro(), "cr_await", None)
+        if iscoroutine(check):
+            with suppress(RuntimeError):  # it ignores even that
+                check.close()
+    task.cancel()
+    # `asyncio.run` ends only when all tasks that it knows have ended, and this one may never: it
+    # may swallow its cancellation. So it is taken off the list, by the function that asyncio
+    # documents for implementers of tasks (Extending, "Task lifetime support").
+    asyncio._unregister_task(task)  # noqa: SLF001 - documented, see above
+    # The report says that it hangs, and says it better than a warning at the end.
+    object.__setattr__(task, "_log_destroy_pending", False)
+
+
+def retrieve(ended: asyncio.Future[T]) -> None:
+    """Look at what a task raised that nobody waits for: asyncio would log that nobody did."""
+    if not ended.cancelled():
+        ended.exception()
