@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ import trustme
 
 from cqrs_ddd_health import HttpHealthCheck, TcpHealthCheck
 from tests.asking import asked, failure_of, registry_of, row_of
+from tests.certificates import server_context, trusted_authority
 from tests.fault_servers import (
     Blackhole,
     DripServer,
@@ -92,10 +92,7 @@ async def test_the_servers_of_the_machine_accept(server: SharedServer) -> None:
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     """An authority that the system trusts for the time of the test."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    return authority
+    return trusted_authority(tmp_path, monkeypatch)
 
 
 @asynccontextmanager
@@ -104,10 +101,7 @@ async def serving(
 ) -> AsyncGenerator[int]:
     """The port of a service with a certificate for that name."""
     expires = datetime.now(UTC) + timedelta(days=days)
-    certificate = authority.issue_cert(name, not_after=expires)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    with certificate.private_key_and_cert_chain_pem.tempfile() as file:
-        context.load_cert_chain(file)
+    context = server_context(authority, name, expires=expires)
     async with listening(OK, tls=context) as listener:
         yield listener.port
 

@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings, run_blocking
+from tests.certificates import server_context, trusted_authority
 from tests.core.actors import row_of
 from tests.fault_servers import FaultProxy
 from tests.listening import listening
@@ -25,20 +26,13 @@ SCHEMES = {"redis": "rediss", "rabbitmq": "amqps", "mosquitto": "mqtts"}
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A server's context, whose authority everybody here trusts, by the variable of OpenSSL."""
-    authority = trustme.CA()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(LOCALHOST).configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    return context
+    return server_context(trusted_authority(tmp_path, monkeypatch), LOCALHOST)
 
 
 @pytest.fixture
 def stranger() -> ssl.SSLContext:
     """A server's context that nobody trusts."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    trustme.CA().issue_cert(LOCALHOST).configure_cert(context)
-    return context
+    return server_context(trustme.CA(), LOCALHOST)
 
 
 async def states(url: str) -> list[str]:
