@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import NamedTuple
 
-from cqrs_ddd_health.endings import close_in_time, end_on
 from cqrs_ddd_health.models import CheckResult
+from cqrs_ddd_health.per_loop import PerLoop
 from cqrs_ddd_health.protocols import HealthCheck
 
 __all__ = ["ConnectedCheck", "ConnectedClient"]
-
-# In a child of a fork. Collected there, they would take their sockets out of the parent's epoll
-# set: the two processes share it.
-_left_to_the_parent: list[object] = []
 
 
 class ConnectedClient(NamedTuple):
@@ -35,13 +28,11 @@ class ConnectedCheck:
     """
 
     def __init__(self, connect: Callable[[], Awaitable[ConnectedClient]]) -> None:
-        self._connect = connect
-        self._clients: dict[AbstractEventLoop, ConnectedClient] = {}
+        self._clients = PerLoop(connect, lambda client: client.close())
 
     def begin_process(self) -> None:
         """Start anew in a forked child: the sockets are the parent's, and stay open for it."""
-        _left_to_the_parent.append(self._clients)
-        self._clients = {}
+        self._clients.begin_process()
 
     async def __call__(self) -> bool:
         """Return whether it is well; whatever was raised is swallowed."""
@@ -52,37 +43,20 @@ class ConnectedCheck:
 
     async def check(self) -> CheckResult:
         """Return what the client's check returns; raises what connecting or asking raises."""
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            self._forget_closed_loops()
-            client = self._clients[loop] = await self._connect()
+        client = await self._clients.get()
         try:
             result = await client.check.check()
         except BaseException:  # cut off in the middle too
-            await self._give_up(loop, client)
+            await self._give_up(client)
             raise
         if result.state == "down":
-            await self._give_up(loop, client)
+            await self._give_up(client)
         return result
 
     async def aclose(self) -> None:
         """Close the clients of all loops that still run. Asked again, it connects again."""
-        clients, self._clients = self._clients, {}
-        await asyncio.gather(
-            *(
-                end_on(loop, partial(close_in_time, client.close))
-                for loop, client in clients.items()
-            )
-        )
+        await self._clients.aclose()
 
-    def _forget_closed_loops(self) -> None:
-        """Let go of clients that nobody can close any more, and of their sockets with them."""
-        for loop in list(self._clients):
-            if loop.is_closed():
-                self._clients.pop(loop, None)
-
-    async def _give_up(self, loop: AbstractEventLoop, client: ConnectedClient) -> None:
-        if not client.reconnects and self._clients.get(loop) is client:
-            del self._clients[loop]
-            await close_in_time(client.close)
+    async def _give_up(self, client: ConnectedClient) -> None:
+        if not client.reconnects:
+            await self._clients.drop(client)

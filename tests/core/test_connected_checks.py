@@ -84,7 +84,7 @@ async def test_a_client_that_was_cut_off_is_made_anew() -> None:
             return CheckResult()
 
     connection = await server.connect()
-    check._clients[asyncio.get_running_loop()] = connection._replace(check=Hanging())
+    check._clients._clients[asyncio.get_running_loop()] = connection._replace(check=Hanging())
     asking = asyncio.create_task(check.check())
     await asyncio.sleep(0)
     asking.cancel()

@@ -31,6 +31,7 @@ FLOORS = (
     (
         "threads",
         "endings",
+        "per_loop",
         "flights",
         "runner",
         "listeners",
