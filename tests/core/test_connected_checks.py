@@ -8,6 +8,7 @@ import pytest
 
 from cqrs_ddd_health import CheckResult, endings
 from cqrs_ddd_health.checks.connected import ConnectedCheck, ConnectedClient
+from cqrs_ddd_health.per_loop import PerLoop
 from cqrs_ddd_health.testing import FakeCheck
 from tests.core.actors import PATIENCE_SECONDS, ThreadedLoop, eventually
 
@@ -104,7 +105,7 @@ async def test_every_loop_has_a_client_of_its_own_and_each_is_closed_there() -> 
             asyncio.run_coroutine_threadsafe(check.check(), other.loop).result(PATIENCE_SECONDS)
         assert server.opened == 2
         await check.aclose()
-        assert server.closed == [asyncio.get_running_loop(), other.loop]
+        assert set(server.closed) == {asyncio.get_running_loop(), other.loop}
         await check.aclose()
         assert len(server.closed) == 2
     assert await check() is True
@@ -149,3 +150,23 @@ async def test_a_forked_child_connects_anew_and_closes_nothing_of_its_parents() 
     check.begin_process()
     await check.check()
     assert (server.opened, server.closed) == (2, [])
+
+
+async def test_a_client_that_was_replaced_meanwhile_is_not_dropped() -> None:
+    opened: list[object] = []
+    closed: list[object] = []
+
+    async def open_client() -> object:
+        opened.append(object())
+        return opened[-1]
+
+    async def close(client: object) -> None:
+        closed.append(client)
+
+    clients = PerLoop(open_client, close)
+    first = await clients.get()
+    await clients.drop(first)
+    second = await clients.get()
+    await clients.drop(first)
+    assert await clients.get() is second
+    assert (len(opened), closed) == (2, [first])

@@ -387,3 +387,41 @@ async def test_the_environment_wins_for_all_that_it_says_and_no_more(
     row = (await registry.report()).component("db")
     assert isinstance(row, ComponentStatus)
     assert (row.probes, row.tags, row.critical) == (("live",), ("of the keyword",), False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "origin"),
+    [
+        ("CHECKS", '{"db": {"url": "x"}}', "CQRS_HEALTH_CHECKS"),
+        ("CHECKS__DB", '{"url": "x"}', "CQRS_HEALTH_CHECKS__DB"),
+        ("CHECKS__DB__URL", "x", "CQRS_HEALTH_CHECKS__DB__URL"),
+        ("CHECKS", '{"db": {}}', "HealthSettings in code"),
+        ("CHECKS", '{"db": 7}', "HealthSettings in code"),
+        ("CHECKS", "no JSON", "HealthSettings in code"),
+    ],
+)
+def test_where_a_value_was_said(
+    variable: str, value: str, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"CQRS_HEALTH_{variable}", value)
+    assert HealthSettings.origin_of("CQRS_HEALTH_CHECKS__DB__URL") == origin
+
+
+def test_the_first_of_all_places_has_the_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "health.env").write_text("CQRS_HEALTH_DETAIL=full\n")
+    (tmp_path / "secrets").mkdir()
+    for name in ("CQRS_HEALTH_DETAIL", "CQRS_HEALTH_INSTANCE"):
+        (tmp_path / "secrets" / name).write_text("x")
+    monkeypatch.setenv("CQRS_HEALTH_ENV_FILE", str(tmp_path / "health.env"))
+    monkeypatch.setenv("CQRS_HEALTH_SECRETS_DIR", str(tmp_path / "secrets"))
+    monkeypatch.setenv("CQRS_HEALTH_SERVE_PORT", "1")
+    assert {
+        name: HealthSettings.origin_of(f"CQRS_HEALTH_{name}").partition(" in ")[2]
+        for name in ("SERVE_PORT", "DETAIL", "INSTANCE")
+    } == {
+        "SERVE_PORT": "",
+        "DETAIL": str(tmp_path / "health.env"),
+        "INSTANCE": str(tmp_path / "secrets"),
+    }

@@ -13,7 +13,7 @@ import pytest
 
 from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, HealthSettings
 from cqrs_ddd_health.testing import FakeCheck
-from cqrs_ddd_health.transitions import LOGGER
+from cqrs_ddd_health.transitions import LOGGER, show_on_stderr
 from tests.core.actors import answer_of_script, eventually
 
 correlation: ContextVar[str] = ContextVar("correlation_id")
@@ -167,3 +167,11 @@ print(registry.report_sync().status)
 time.sleep(0.1)  # as long as the log's thread may take
 """
     assert answer_of_script(source) == "unhealthy"
+
+
+def test_an_application_that_shows_its_log_is_not_shown_it_twice() -> None:
+    logger = logging.getLogger(LOGGER)
+    before = list(logger.handlers)
+    assert logging.getLogger().handlers, "pytest has one"
+    show_on_stderr()
+    assert logger.handlers == before

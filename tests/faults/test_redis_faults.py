@@ -93,13 +93,13 @@ async def wrong_replies(port: int, cancels: int, number: int, single: bool) -> i
     chance = random.Random(number)
     wrong = 0
     async with async_redis(port, single_connection_client=single) as client:
-        check = RedisHealthCheck(client)
+        check, registry = RedisHealthCheck(client), HealthRegistry()
         turn = 0
         while turn < cancels:
             timeout = chance.uniform(0.1, 0.9) * DELAY_SECONDS
             key = f"key {number}"
             await tell(client, "SET", key, turn)
-            registry = registry_of(check, timeout_seconds=timeout)
+            registry.register(NAME, check, timeout_seconds=timeout)
             row = await row_of(registry)
             turned = str(turn).encode()
             if row.failure is None:
