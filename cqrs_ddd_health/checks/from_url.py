@@ -45,6 +45,8 @@ from .tcp import TcpHealthCheck
 from .urls import (
     arguments_of,
     hosts_of,
+    missing_driver,
+    missing_extra,
     parts_of,
     port_of,
     require_bare,
@@ -102,14 +104,14 @@ def _database(url: str, parts: SplitResult) -> Check:
     try:
         from sqlalchemy.exc import ArgumentError, NoSuchModuleError
     except ImportError as error:
-        raise _missing("sqlalchemy") from error
+        raise missing_extra("sqlalchemy") from error
     port_of(parts)
     try:
         made, options = _engine_arguments(url, parts)
         dialect = made.get_dialect()
         dialect.import_dbapi()
     except ImportError as error:
-        raise _missing_driver(parts.scheme, error) from error
+        raise missing_driver(parts.scheme, error) from error
     except (ArgumentError, NoSuchModuleError):
         raise InvalidOptionError(f"SQLAlchemy knows no such URL: {parts.scheme}") from None
     is_async = dialect.get_async_dialect_cls(made).is_async
@@ -169,7 +171,7 @@ def _redis(url: str, parts: SplitResult) -> Check:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
     except ImportError as error:
-        raise _missing("redis") from error
+        raise missing_extra("redis") from error
     if parts.scheme == "unix":
         if parts.netloc or not parts.path:
             raise InvalidOptionError("it must be unix:///PATH, with three slashes")
@@ -271,18 +273,6 @@ def _from_module(path: str) -> Check:
     return found
 
 
-def _missing(extra: str) -> ImportError:
-    return ImportError(f"it needs {extra}: pip install 'cqrs-ddd-health[{extra}]'")
-
-
-def _missing_driver(scheme: str, error: ImportError) -> ImportError:
-    module = error.name or "its driver"
-    package = _PACKAGES.get(module, module)
-    other = "" if "+" in scheme else f"; or name another driver: {scheme}+DRIVER://"
-    return ImportError(f"{scheme} needs {module}: pip install {package}{other}")
-
-
-_PACKAGES = {"MySQLdb": "mysqlclient"}
 _AMQP = ("amqp", "amqps")
 _AMQP_ARGUMENTS = (
     "auth",

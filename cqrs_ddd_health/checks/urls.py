@@ -14,6 +14,8 @@ from cqrs_ddd_health.errors import InvalidOptionError
 __all__ = [
     "arguments_of",
     "hosts_of",
+    "missing_driver",
+    "missing_extra",
     "parts_of",
     "port_of",
     "require_bare",
@@ -116,3 +118,19 @@ def size_of(name: str, text: str) -> float:
         return float(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError:
         raise InvalidOptionError(f"{name} must be a size such as 500MB or 1GiB") from None
+
+
+def missing_extra(extra: str) -> ImportError:
+    """Return the error for a client library that is one of our extras and is not installed."""
+    return ImportError(f"it needs {extra}: pip install 'cqrs-ddd-health[{extra}]'")
+
+
+def missing_driver(scheme: str, error: ImportError) -> ImportError:
+    """Return the error for a database's driver that could not be imported."""
+    module = error.name or "its driver"
+    package = _PACKAGES.get(module, module)
+    other = "" if "+" in scheme else f"; or name another driver: {scheme}+DRIVER://"
+    return ImportError(f"{scheme} needs {module}: pip install {package}{other}")
+
+
+_PACKAGES = {"MySQLdb": "mysqlclient"}

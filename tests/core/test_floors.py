@@ -56,6 +56,9 @@ FLOORS = (
         "checks.from_url",
         "heartbeats.memory",
         "heartbeats.workers",
+        "heartbeats.rows",
+        "heartbeats.sql_statements",
+        "heartbeats.sql",
         "heartbeats",
     ),
     (
@@ -86,7 +89,13 @@ FLOORS = (
     ),
 )
 OPTIONAL = {
-    "sqlalchemy": ("checks.database", "checks.from_url", "checks.migrations"),
+    "sqlalchemy": (
+        "checks.database",
+        "checks.from_url",
+        "checks.migrations",
+        "heartbeats.sql_statements",
+        "heartbeats.sql",
+    ),
     "redis": ("checks.from_url",),
     "fastapi": (),
     "starlette": (),

@@ -1,0 +1,260 @@
+"""The heartbeat store in a SQL database, by any of SQLAlchemy's async drivers.
+
+All processes share one table, `cqrs_health_heartbeats`. Its rows hold how old a beat was and the
+database's own clock when it came, so that no clock of a worker decides a verdict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from cqrs_ddd_health.checks.urls import (
+    missing_driver,
+    missing_extra,
+    parts_of,
+    port_of,
+    require_host,
+    scheme_of,
+)
+from cqrs_ddd_health.errors import InvalidOptionError
+from cqrs_ddd_health.names import require_name
+from cqrs_ddd_health.options import require_bool, require_count
+from cqrs_ddd_health.per_loop import PerLoop
+from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
+from cqrs_ddd_health.texts import hide, secrets_of_url
+
+from .rows import MAX_PRUNED, PUBLISHES_PER_PRUNE, key_of, read_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Dialect
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+__all__ = ["SqlHeartbeatStore", "ddl"]
+
+
+class SqlHeartbeatStore:
+    """Beats in one table of a database that all processes of a service can reach.
+
+    `url` is one of SQLAlchemy, with an async driver: `postgresql+asyncpg://`,
+    `postgresql+psycopg://`, `mysql+aiomysql://`, `mysql+asyncmy://`, `mariadb+aiomysql://`, or
+    `sqlite+aiosqlite:///file`, which is for processes of one host only. MariaDB has to be 10.6 or
+    newer, MySQL 8.0. Stores with another `namespace` ("default" if none is given) share the table,
+    and see nothing of each other.
+
+    The table is made when it is first wanted, unless `create` is false: `ddl` says what it is.
+    Besides, SELECT, INSERT, UPDATE and DELETE are all that the account has to be allowed.
+
+    One connection is held for each event loop that asks, and opened again when it is lost. No call
+    bounds its own time: whoever is not willing to wait cancels it, and its connection with it. A
+    database that cannot do what it is asked raises SQLAlchemy's errors.
+
+    A read brings no more than `max_rows` rows (10,000), those published last; the rest is counted
+    in `dropped`. One publish in so many removes some rows of processes that are long gone.
+
+    Raises:
+        InvalidOptionError: if the URL is none of these, or an option is out of its range.
+        InvalidNameError: if the namespace is no name.
+        ImportError: if SQLAlchemy or the driver is not installed.
+    """
+
+    def __init__(
+        self, url: str, *, namespace: str = "default", create: bool = True, max_rows: int = 10_000
+    ) -> None:
+        require_name(namespace, "namespace of heartbeats")
+        require_count("max_rows", max_rows, 1)
+        self._create = require_bool("create", create)
+        self._url = _async_url(url)
+        hide(secrets_of_url(url))
+        from .sql_statements import statements_of
+
+        self._dialect = self._url.get_backend_name()
+        self._statements = statements_of(self._dialect, namespace, max_rows)
+        self._databases = PerLoop(self._open, _Database.close)
+        self._publishes = count()
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child: the connections are the parent's."""
+        self._databases.begin_process()
+        self._publishes = count()
+
+    async def publish(self, beats: Sequence[StoredBeat]) -> None:
+        """Put these beats in place of what is held under their (worker, instance, token)."""
+        if not beats:
+            return
+        command, values = self._statements.upsert(sorted(beats, key=key_of))
+        async with self._transaction() as connection:
+            await connection.execute(command, values)
+        if next(self._publishes) % PUBLISHES_PER_PRUNE == 0:
+            await self._prune()
+
+    async def read(self) -> BeatsRead:
+        """Return the beats that are held, and the database's clock at that moment."""
+        async with self._transaction() as connection:
+            found = (await connection.execute(self._statements.read)).all()
+        now, total = found[0][:2]
+        if not total:
+            return BeatsRead(now, [])
+        plain = self._statements.plain
+        return read_of(now, (plain(row[2:]) for row in found), total - len(found))
+
+    async def retire(self, worker: str, instance: str, token: str) -> None:
+        """Remove that one beat; do nothing if it is not held."""
+        async with self._transaction() as connection:
+            await connection.execute(self._statements.retire(worker, instance, token))
+
+    async def close(self) -> None:
+        """Close the connections of all loops. Wanted again, they are opened again."""
+        await self._databases.aclose()
+
+    async def _prune(self) -> None:
+        async with self._transaction() as connection:
+            pruned = await self._statements.prune(connection)
+        if pruned >= MAX_PRUNED:  # there may be more
+            self._publishes = count()
+
+    async def _open(self) -> _Database:
+        return _Database(self._url)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[AsyncConnection]:
+        database = await self._databases.get()
+        if self._create and not database.has_table:
+            await database.require_table()
+        try:
+            async with database.engine.begin() as connection:
+                yield connection
+        except Exception:
+            database.has_table = False  # it may be another database that has come up
+            raise
+
+
+class _Database:
+    """One event loop's connection."""
+
+    def __init__(self, url: URL) -> None:
+        from sqlalchemy import event
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        from .sql_statements import prepare_connection
+
+        options: dict[str, object] = {}
+        if url.get_backend_name() == "sqlite":
+            # Whoever writes locks first, and waits for the lock: 5 s, unless the URL says another
+            # timeout. A lock that is only taken after something was read fails at once.
+            options = {"connect_args": {"isolation_level": "IMMEDIATE"}}
+        # Looked at before it is used: a restart of the server is no failure.
+        self.engine: AsyncEngine = create_async_engine(
+            url, pool_size=1, max_overflow=0, pool_pre_ping=True, **options
+        )
+        prepare = partial(prepare_connection, url.get_backend_name())
+        event.listen(self.engine.sync_engine, "connect", prepare)
+        self.has_table = False
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    async def require_table(self) -> None:
+        """Make the table if it is not there: who may not make one may still use it."""
+        from sqlalchemy.exc import DBAPIError
+        from sqlalchemy.schema import CreateTable
+
+        from .sql_statements import TABLE
+
+        if not await self._finds_table():
+            try:
+                async with self.engine.begin() as connection:
+                    await connection.execute(CreateTable(TABLE, if_not_exists=True))
+            except DBAPIError:
+                # Two who make it at once: PostgreSQL refuses the second in spite of IF NOT EXISTS.
+                if not await self._finds_table():
+                    raise
+        self.has_table = True
+
+    async def _finds_table(self) -> bool:
+        async with self.engine.connect() as connection:
+            return await connection.run_sync(_has_table)
+
+
+def _has_table(connection: Connection) -> bool:
+    from sqlalchemy import inspect
+
+    from .sql_statements import TABLE
+
+    return inspect(connection).has_table(TABLE.name)
+
+
+def ddl(url_or_dialect: str) -> str:
+    """Return the statement that makes the table, for where `create` has to be false.
+
+    Takes a URL of the store, or just "postgresql", "mysql", "mariadb" or "sqlite".
+
+    Raises:
+        InvalidOptionError: if it names none of these.
+        ImportError: if SQLAlchemy is not installed.
+    """
+    url = url_or_dialect if "://" in url_or_dialect else f"{url_or_dialect}://"
+    dialect = _dialect_of(_url(url))
+    from sqlalchemy.schema import CreateTable
+
+    from .sql_statements import TABLE
+
+    return str(CreateTable(TABLE, if_not_exists=True).compile(dialect=dialect())).strip()
+
+
+def _async_url(url: str) -> URL:
+    """Return what SQLAlchemy makes of a URL, if it is one whose driver is there, and async."""
+    scheme = scheme_of(url)
+    parts = parts_of(url := f"{scheme}{url[len(scheme) :]}")
+    port_of(parts)
+    made = _url(url)
+    dialect, backend = _dialect_of(made), made.get_backend_name()
+    if not dialect.get_async_dialect_cls(made).is_async:
+        raise InvalidOptionError(f"the driver of {scheme}:// is not async: {_ASYNC[backend]} is")
+    if backend == "sqlite":
+        if not made.database or made.database == ":memory:":
+            raise InvalidOptionError(f"it names no file: {scheme}:///relative or ////absolute")
+    elif not {"host", "unix_socket"} & made.query.keys():  # which names a socket
+        require_host(parts)
+    try:
+        dialect.import_dbapi()
+    except ImportError as error:
+        raise missing_driver(scheme, error) from error
+    return made
+
+
+def _url(url: str) -> URL:
+    try:
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError as error:
+        raise missing_extra("sqlalchemy") from error
+    # Many services hand out postgres://, which SQLAlchemy took until 1.4.
+    try:
+        made = make_url(re.sub(r"^postgres(?=[:+])", "postgresql", url))
+    except (ArgumentError, ValueError):
+        raise InvalidOptionError("SQLAlchemy cannot read it") from None
+    if made.get_backend_name() not in _ASYNC:
+        raise InvalidOptionError(f"it may be of {', '.join(_ASYNC)}")
+    return made
+
+
+def _dialect_of(url: URL) -> type[Dialect]:
+    from sqlalchemy.exc import NoSuchModuleError
+
+    try:
+        return url.get_dialect()
+    except NoSuchModuleError:
+        raise InvalidOptionError(f"SQLAlchemy knows no such driver: {url.drivername}") from None
+
+
+_ASYNC = {
+    "postgresql": "postgresql+asyncpg://",
+    "mysql": "mysql+aiomysql://",
+    "mariadb": "mariadb+aiomysql://",
+    "sqlite": "sqlite+aiosqlite:///",
+}

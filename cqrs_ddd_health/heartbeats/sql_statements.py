@@ -1,0 +1,379 @@
+"""What the SQL heartbeat store says to each database. Needs SQLAlchemy, and is imported late.
+
+A stamp is the database's own clock: seconds in a double, never a timestamp column, whose meaning
+depends on the time zones of server and session. On PostgreSQL and MySQL that is the server's clock
+as the epoch counts. SQLite has none of its own, and gets one that all processes of the host share:
+since the machine was started, with the name of that start beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeAlias, cast
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Double,
+    Executable,
+    FromClause,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cqrs_ddd_health.names import MAX_NAME_LENGTH
+from cqrs_ddd_health.protocols import StoredBeat
+
+from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED
+
+__all__ = [
+    "TABLE",
+    "SqlStatements",
+    "prepare_connection",
+    "statements_of",
+    "this_boot",
+]
+
+# MySQL's collations, the binary ones too, take "a" and "a " for one. Bytes are kept apart, and
+# whatever the character sets of server and session, they are UTF-8: four at most for a character.
+# The key has 4 * 512 bytes of the 3072 that InnoDB allows.
+_NAME = String(MAX_NAME_LENGTH).with_variant(
+    mysql.VARBINARY(4 * MAX_NAME_LENGTH), "mysql", "mariadb"
+)
+
+TABLE = Table(
+    "cqrs_health_heartbeats",
+    MetaData(),
+    Column("namespace", _NAME, primary_key=True),
+    Column("worker", _NAME, primary_key=True),
+    Column("instance", _NAME, primary_key=True),
+    Column("token", _NAME, primary_key=True),
+    Column("publish_number", BigInteger, nullable=False),
+    Column("age_seconds", Double, nullable=False),
+    Column("timeout_seconds", Double, nullable=False),
+    Column("publish_interval_seconds", Double, nullable=False),
+    Column("phase", _NAME),
+    Column("progress", BigInteger),
+    Column("stamp", Double, nullable=False),
+    Column("boot", Text),
+    mysql_engine="InnoDB",
+    mariadb_engine="InnoDB",
+)
+_KEY = ("namespace", "worker", "instance", "token")
+_PUBLISHED = tuple(field for field in StoredBeat._fields if field != "stamp")
+_UPDATED = tuple(field for field in _PUBLISHED if field not in _KEY)
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# Rows of an earlier start of the machine are older than all of this one, whatever their stamps.
+_ANOTHER_BOOT_SECONDS = 1e9
+
+_Number: TypeAlias = "ColumnElement[float]"
+_Command: TypeAlias = "tuple[Executable, dict[str, object] | list[dict[str, object]]]"
+
+
+class SqlStatements(Protocol):
+    """What is said to one kind of database, about one namespace."""
+
+    @property
+    def read(self) -> Executable:
+        """Returns the clock, the number of all rows, and the rows that were published last."""
+        ...
+
+    def upsert(self, beats: Sequence[StoredBeat]) -> _Command:
+        """Return what puts these in place of what is held."""
+        ...
+
+    def retire(self, worker: str, instance: str, token: str) -> Executable:
+        """Return what removes one row."""
+        ...
+
+    def plain(self, row: Sequence[object]) -> Sequence[object]:
+        """Return what was read, with its texts as strings."""
+        ...
+
+    async def prune(self, connection: AsyncConnection) -> int:
+        """Remove some rows of processes that are long gone, and return how many."""
+        ...
+
+
+def statements_of(dialect: str, namespace: str, max_rows: int) -> SqlStatements:
+    """Return what is said to a database that SQLAlchemy gives that name."""
+    if dialect == "postgresql":
+        # A read that waited has seen what was published meanwhile: its clock is of after that.
+        stamp = _epoch_of_postgres("statement_timestamp()")
+        now = _epoch_of_postgres("clock_timestamp()")
+        return _Core(
+            postgresql.insert(TABLE), stamp, now, namespace=namespace, max_rows=max_rows, boot=None
+        )
+    if dialect == "sqlite":
+        clock: _Number = func.cqrs_health_clock(type_=Double())
+        return _Core(
+            sqlite.insert(TABLE),
+            clock,
+            clock,
+            namespace=namespace,
+            max_rows=max_rows,
+            boot=this_boot(),
+        )
+    return _Json(namespace, max_rows)
+
+
+def _epoch_of_postgres(moment: str) -> _Number:
+    return literal_column(f"CAST(extract(epoch FROM {moment}) AS double precision)", Double())
+
+
+def this_boot() -> str:
+    """Return the kernel's name of this start of the machine; empty where it gives it none."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+class _Core:
+    """PostgreSQL and SQLite: a batch of one statement, and a delete that finds its rows itself."""
+
+    def __init__(
+        self,
+        insert: postgresql.Insert | sqlite.Insert,
+        stamp: _Number,
+        now: _Number,
+        *,
+        namespace: str,
+        max_rows: int,
+        boot: str | None,
+    ) -> None:
+        self._namespace = namespace
+        self._boot = boot
+        of_this_boot = true() if boot is None else TABLE.c.boot == boot
+        stamp_or_none = case((of_this_boot, TABLE.c.stamp))
+        self.read = _read(now, namespace, max_rows, stamp_or_none, self._last(TABLE))
+        new: dict[str, object] = {"stamp": stamp, "boot": boot}
+        inserted = insert.values(new)
+        kept: dict[str, object] = {name: inserted.excluded[name] for name in _UPDATED}
+        self._upsert = inserted.on_conflict_do_update(index_elements=_KEY, set_=kept | new)
+        old = TABLE.alias("old")
+        gone = (
+            select(*(old.c[name] for name in _KEY))
+            .where(_is_gone(old, now, namespace, self._last))
+            .order_by(*(old.c[name] for name in _KEY))
+            .limit(MAX_PRUNED)
+            # Two who prune at once would wait for each other.
+            .with_for_update(skip_locked=True)
+            .cte("gone")
+        )
+        key = tuple_(*(TABLE.c[name] for name in _KEY))
+        self._prune = delete(TABLE).where(key.in_(select(gone)))
+
+    def upsert(self, beats: Sequence[StoredBeat]) -> _Command:
+        return self._upsert, [_published(beat, self._namespace) for beat in beats]
+
+    def retire(self, worker: str, instance: str, token: str) -> Executable:
+        return _retire(self._namespace, worker, instance, token)
+
+    def plain(self, row: Sequence[object]) -> Sequence[object]:
+        return row
+
+    async def prune(self, connection: AsyncConnection) -> int:
+        return (await connection.execute(self._prune)).rowcount
+
+    def _last(self, table: FromClause) -> _Number:
+        stamp: _Number = table.c.stamp
+        if self._boot is None:
+            return stamp
+        return case((table.c.boot == self._boot, stamp), else_=stamp - _ANOTHER_BOOT_SECONDS)
+
+
+class _Json:
+    """MySQL and MariaDB: a batch is one JSON document, which their drivers send in one go."""
+
+    def __init__(self, namespace: str, max_rows: int) -> None:
+        self._namespace = _bytes(namespace)
+        now: _Number = literal_column(_MYSQL_CLOCK, Double())
+        self._upsert = _mysql_upsert(self._namespace)
+        self._prune = _MYSQL_PRUNE.bindparams(namespace=namespace.encode().hex())
+        self.read = _read(now, self._namespace, max_rows, TABLE.c.stamp, TABLE.c.stamp)
+        key = [TABLE.c[name] for name in _KEY]
+        self._gone = (
+            select(*(func.hex(column) for column in key[1:]))
+            .where(_is_gone(TABLE, now, self._namespace, lambda table: table.c.stamp))
+            .order_by(*key)
+            .limit(MAX_PRUNED)
+        )
+
+    def upsert(self, beats: Sequence[StoredBeat]) -> _Command:
+        # Of ASCII alone: whatever the connection's character set, these are the same characters.
+        given = json.dumps([beat[: len(_PUBLISHED)] for beat in beats])
+        return self._upsert, {"given": given}
+
+    def retire(self, worker: str, instance: str, token: str) -> Executable:
+        names = map(_bytes, (worker, instance, token))
+        return _retire(self._namespace, *names)
+
+    def plain(self, row: Sequence[object]) -> Sequence[object]:
+        return [
+            value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
+            for value in row
+        ]
+
+    async def prune(self, connection: AsyncConnection) -> int:
+        # Two statements: MySQL locks what a DELETE reads, and may not read what it deletes from.
+        gone = [tuple(row) for row in await connection.execute(self._gone)]
+        if gone:
+            await connection.execute(self._prune, {"gone": json.dumps(gone)})
+        return len(gone)
+
+
+def _bytes(name: str) -> ColumnElement[object]:
+    """Not as a parameter of bytes: with today's PyMySQL, aiomysql can send none."""
+    return func.unhex(name.encode().hex())
+
+
+def _published(beat: StoredBeat, namespace: str) -> dict[str, object]:
+    return {"namespace": namespace, **dict(zip(_PUBLISHED, beat, strict=False))}
+
+
+def _read(
+    now: _Number, namespace: object, max_rows: int, stamp: _Number, last: _Number
+) -> Executable:
+    """One statement, of one snapshot; with no row in it, there is still the clock."""
+    is_ours = TABLE.c.namespace == namespace
+    total = select(func.count()).select_from(TABLE).where(is_ours).scalar_subquery()
+    clock = select(now.label("now"), total.label("total")).subquery("clock")
+    beats = (
+        select(*(TABLE.c[name] for name in _PUBLISHED), stamp.label("stamp"))
+        .where(is_ours)
+        .order_by(last.desc())
+        .limit(max_rows)
+        .subquery("beats")
+    )
+    return select(clock, beats).select_from(clock.outerjoin(beats, true()))
+
+
+def _is_gone(
+    table: FromClause, now: _Number, namespace: object, last: Callable[[FromClause], _Number]
+) -> ColumnElement[bool]:
+    """Whether it has not been published for so long, and another of its worker has since."""
+    later = TABLE.alias("later")
+    # Divided and not multiplied: no number that stands in a row is then too large.
+    is_silent = (now - KEPT_SECONDS - last(table)) / KEPT_TIMEOUTS > table.c.timeout_seconds
+    is_later = tuple_(last(later), later.c.instance, later.c.token) > tuple_(
+        last(table), table.c.instance, table.c.token
+    )
+    is_of_it = and_(later.c.namespace == namespace, later.c.worker == table.c.worker)
+    return and_(table.c.namespace == namespace, is_silent, exists().where(is_of_it, is_later))
+
+
+def _retire(*key: object) -> Executable:
+    is_it = (TABLE.c[name] == value for name, value in zip(_KEY, key, strict=True))
+    return delete(TABLE).where(*is_it)
+
+
+_MYSQL_CLOCK = "(timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1e6)"
+_MYSQL_TYPES = (
+    *(f"{name} VARCHAR({MAX_NAME_LENGTH}) CHARACTER SET utf8mb4" for name in _KEY[1:]),
+    "publish_number BIGINT",
+    "age_seconds DOUBLE",
+    "timeout_seconds DOUBLE",
+    "publish_interval_seconds DOUBLE",
+    f"phase VARCHAR({MAX_NAME_LENGTH}) CHARACTER SET utf8mb4",
+    "progress BIGINT",
+)
+
+
+def _json_table(parameter: str, columns: Sequence[str]) -> str:
+    """Return a table of a JSON list of lists."""
+    paths = ", ".join(f"{column} PATH '$[{place}]'" for place, column in enumerate(columns))
+    return f"JSON_TABLE(:{parameter}, '$[*]' COLUMNS ({paths}))"
+
+
+def _mysql_upsert(namespace: ColumnElement[object]) -> Executable:
+    clock: ColumnElement[object] = literal_column(_MYSQL_CLOCK)
+    given: dict[str, ColumnElement[object]] = {
+        name: literal_column(f"given.{name}") for name in _PUBLISHED
+    }
+    columns: list[ColumnElement[object]] = [
+        namespace,
+        *given.values(),
+        clock,
+    ]
+    table = text(f"{_json_table('given', _MYSQL_TYPES)} AS given")
+    rows = select(*columns).select_from(table)
+    updated: dict[str, object] = {name: given[name] for name in _UPDATED}
+    return (
+        mysql.insert(TABLE)
+        .from_select(["namespace", *_PUBLISHED, "stamp"], rows)
+        .on_duplicate_key_update(updated | {"stamp": clock})
+    )
+
+
+# What has been published again since it was found stays.
+_MYSQL_PRUNE = text(
+    f"DELETE {TABLE.name} FROM "
+    f"{_json_table('gone', [f'{name} VARCHAR({8 * MAX_NAME_LENGTH})' for name in _KEY[1:]])} "
+    f"AS gone STRAIGHT_JOIN {TABLE.name} ON {TABLE.name}.namespace = unhex(:namespace) AND "
+    f"{' AND '.join(f'{TABLE.name}.{name} = unhex(gone.{name})' for name in _KEY[1:])} "
+    f"WHERE ({_MYSQL_CLOCK} - {KEPT_SECONDS} - stamp) / {KEPT_TIMEOUTS} > timeout_seconds"
+)
+
+
+def prepare_connection(dialect: str, connection: DBAPIConnection, _: object) -> None:
+    """Make a new connection what the statements need; for the "connect" event of an engine."""
+    cursor = connection.cursor()
+    try:
+        if dialect == "sqlite":
+            _prepare_sqlite(connection)
+            with suppress(sqlite3.OperationalError):  # another process is doing it just now
+                cursor.execute("PRAGMA journal_mode=WAL")
+        elif dialect != "postgresql":
+            # Drivers warn of notes, such as that a table exists.
+            cursor.execute("SET SESSION sql_notes = 0")
+    finally:
+        cursor.close()
+
+
+def _prepare_sqlite(connection: object) -> None:
+    adapted = cast("_AdaptedSqlite", connection)
+    # A text that is not UTF-8 would fail the whole read; so it is a name that is refused.
+    adapted.driver_connection.text_factory = partial(bytes.decode, errors="surrogateescape")
+    adapted.create_function("cqrs_health_clock", 0, _since_boot)
+
+
+class _SqliteConnection(Protocol):
+    text_factory: Callable[[bytes], str]
+
+
+class _AdaptedSqlite(Protocol):
+    driver_connection: _SqliteConnection
+
+    def create_function(
+        self, name: str, arguments: int, function: Callable[[], float], /
+    ) -> None: ...
+
+
+def _since_boot() -> float:
+    # Where the machine sleeps, this goes on; where there is none, nothing is asleep with us in it.
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
