@@ -22,7 +22,7 @@ from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 from cqrs_ddd_health.errors import HealthError, InvalidOptionError
@@ -41,6 +41,7 @@ from .disk import DiskSpaceHealthCheck
 from .http import HttpHealthCheck
 from .memory import MemoryHealthCheck
 from .redis import RedisHealthCheck
+from .redis_clients import redis_client
 from .tcp import TcpHealthCheck
 from .urls import (
     arguments_of,
@@ -160,35 +161,11 @@ def _engine(url: URL, options: Mapping[str, object]) -> _Connect:
     return connect
 
 
-class _RedisClient(Protocol):
-    def ping(self) -> object: ...
-    def aclose(self) -> Awaitable[object]: ...
-
-
 def _redis(url: str, parts: SplitResult) -> Check:
-    try:
-        redis = import_module("redis.asyncio")  # whose class methods are not typed
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-    except ImportError as error:
-        raise missing_extra("redis") from error
-    if parts.scheme == "unix":
-        if parts.netloc or not parts.path:
-            raise InvalidOptionError("it must be unix:///PATH, with three slashes")
-    else:
-        require_host(parts)
-        port_of(parts)
-        if not re.fullmatch("/?[0-9]*", parts.path):
-            raise InvalidOptionError("its path must be the number of a database: redis://HOST/0")
-    make = cast("Callable[..., _RedisClient]", redis.Redis.from_url)
-    try:
-        redis.ConnectionPool.from_url(url).make_connection()
-    except (TypeError, ValueError):
-        raise InvalidOptionError("redis-py cannot use it, see redis.Redis.from_url") from None
+    make = redis_client(url, parts)
 
     async def connect() -> ConnectedClient:
-        # One more try, at once: a connection that a restart of the server has closed is no failure.
-        client = make(url, retry=Retry(NoBackoff(), 1))
+        client = make()
         return ConnectedClient(RedisHealthCheck(client), client.aclose)
 
     return ConnectedCheck(connect)

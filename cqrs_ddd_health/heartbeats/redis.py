@@ -1,0 +1,194 @@
+"""The heartbeat store in Redis, by redis-py's asyncio client.
+
+A namespace is three keys with one hash tag, so that a cluster keeps them together:
+
+- a hash with a value for each beat: a JSON list of the server's clock and of what was published;
+- a sorted set of the same fields by when each may be removed;
+- a hash with the field of each worker that was published last: that one is not removed.
+
+Each call is one script: Redis runs it as a whole, and the clock is its own. No key is without an
+expiry, so that nothing is left behind of a service that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import cast
+from urllib.parse import quote
+
+from cqrs_ddd_health.checks.redis_clients import RedisClient, redis_client
+from cqrs_ddd_health.checks.urls import parts_of, scheme_of
+from cqrs_ddd_health.errors import InvalidOptionError
+from cqrs_ddd_health.names import require_name
+from cqrs_ddd_health.options import require_count
+from cqrs_ddd_health.per_loop import PerLoop
+from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
+from cqrs_ddd_health.texts import hide, secrets_of_url
+
+from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED, read_of
+
+__all__ = ["RedisHeartbeatStore"]
+
+_SCHEMES = ("redis", "rediss", "unix")
+_MAX_TIMEOUT_SECONDS = 1e8
+# Four names of 128 characters, each of which takes JSON twelve at most, and numbers.
+_MAX_VALUE = 8_192
+
+# ARGV: of each beat its field, its value but for the clock, and how many ms it is kept.
+_PUBLISH = f"""
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local clock = '[' .. now[1] .. '.' .. string.format('%06d', now[2]) .. ','
+local longest = {KEPT_SECONDS * 1000:.0f}
+for i = 1, #ARGV, 3 do
+    local field, kept = ARGV[i], tonumber(ARGV[i + 2])
+    redis.call('HSET', KEYS[1], field, clock .. ARGV[i + 1])
+    redis.call('ZADD', KEYS[2], now_ms + kept, field)
+    redis.call('HSET', KEYS[3], string.match(field, '^[^\\n]*'), field)
+    longest = math.max(longest, kept)
+end
+local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms, 'LIMIT', 0, {MAX_PRUNED})
+for _, field in ipairs(old) do
+    if redis.call('HGET', KEYS[3], string.match(field, '^[^\\n]*')) == field then
+        redis.call('ZADD', KEYS[2], now_ms + {KEPT_SECONDS * 1000:.0f}, field)
+    else
+        redis.call('ZREM', KEYS[2], field)
+        redis.call('HDEL', KEYS[1], field)
+    end
+end
+for _, key in ipairs(KEYS) do
+    redis.call('PEXPIRE', key, math.max(longest, redis.call('PTTL', key)))
+end
+"""
+
+# ARGV: how many values at most. A call takes some thousands of arguments, not more.
+_READ = """
+local now = redis.call('TIME')
+local clock = now[1] .. '.' .. string.format('%06d', now[2])
+local total, most = redis.call('HLEN', KEYS[1]), tonumber(ARGV[1])
+if total <= most then
+    return {clock, total, redis.call('HVALS', KEYS[1])}
+end
+local values = {}
+for first = 0, most - 1, 1000 do
+    local last = math.min(first + 1000, most) - 1
+    local fields = redis.call('ZREVRANGE', KEYS[2], first, last)
+    if #fields > 0 then
+        for _, value in ipairs(redis.call('HMGET', KEYS[1], unpack(fields))) do
+            if value then values[#values + 1] = value end
+        end
+    end
+end
+return {clock, total, values}
+"""
+
+# ARGV: the field.
+_RETIRE = """
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+local worker = string.match(ARGV[1], '^[^\\n]*')
+if redis.call('HGET', KEYS[3], worker) == ARGV[1] then
+    redis.call('HDEL', KEYS[3], worker)
+end
+"""
+
+
+class RedisHeartbeatStore:
+    """Beats in a Redis that all processes of a service can reach.
+
+    `url` is `redis://host:port/database`, `rediss://` with TLS or `unix:///socket`. Stores with
+    another `namespace` ("default" if none is given) see nothing of each other.
+
+    One client is held for each event loop that asks. No call bounds its own time, unless the URL
+    says `socket_timeout`: whoever is not willing to wait cancels it. A command that was sent to a
+    Redis that is frozen runs when that goes on, although nobody waits for it any more: a worker
+    that died meanwhile may look alive for one timeout. A Redis that cannot do what it is asked
+    raises redis-py's errors.
+
+    A read brings no more than `max_rows` values (10,000), those that are kept the longest; the
+    rest is counted in `dropped`. Each publish removes some beats of processes that are long gone.
+
+    Raises:
+        InvalidOptionError: if the URL is none of these, or an option is out of its range.
+        InvalidNameError: if the namespace is no name.
+        ImportError: if redis-py is not installed.
+    """
+
+    def __init__(self, url: str, *, namespace: str = "default", max_rows: int = 10_000) -> None:
+        require_name(namespace, "namespace of heartbeats")
+        self._max_rows = require_count("max_rows", max_rows, 1)
+        hide(secrets_of_url(url))
+        scheme = scheme_of(url)
+        if scheme not in _SCHEMES:
+            raise InvalidOptionError(f"it may be of {', '.join(_SCHEMES)}")
+        url = f"{scheme}{url[len(scheme) :]}"
+        self._make = redis_client(url, parts_of(url), socket_timeout=None)
+        tag = f"{{cqrs-health:{quote(namespace)}}}"  # a brace in the name would end it
+        self._keys = (f"{tag}:beats", f"{tag}:kept", f"{tag}:last")
+        self._clients = PerLoop(self._open, _close)
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child: the connections are the parent's."""
+        self._clients.begin_process()
+
+    async def publish(self, beats: Sequence[StoredBeat]) -> None:
+        """Put these beats in place of what is held under their (worker, instance, token)."""
+        if beats:
+            words = (word for beat in beats for word in _words(beat))
+            await self._run(_PUBLISH, *words)
+
+    async def read(self) -> BeatsRead:
+        """Return the beats that are held, and Redis's clock at that moment."""
+        answer = await self._run(_READ, self._max_rows)
+        clock, total, values = cast("tuple[bytes, int, list[bytes]]", answer)
+        return read_of(float(clock), map(_row, values), total - len(values))
+
+    async def retire(self, worker: str, instance: str, token: str) -> None:
+        """Remove that one beat; do nothing if it is not held."""
+        await self._run(_RETIRE, _field(worker, instance, token))
+
+    async def close(self) -> None:
+        """Close the connections of all loops. Wanted again, they are opened again."""
+        await self._clients.aclose()
+
+    async def _run(self, script: str, *words: object) -> object:
+        client = await self._clients.get()
+        # With its text each time: that is less than one beat in ten, and Redis, which knows a
+        # script that it has seen, may have been emptied or restarted since.
+        return await client.execute_command(
+            "EVAL", script, len(self._keys), *self._keys, *words, NEVER_DECODE=True
+        )
+
+    async def _open(self) -> RedisClient:
+        return self._make()
+
+
+async def _close(client: RedisClient) -> None:
+    await client.aclose()
+
+
+def _words(beat: StoredBeat) -> Iterator[object]:
+    yield _field(beat.worker, beat.instance, beat.token)
+    yield json.dumps(beat[:-1])[1:]  # without its bracket: the clock goes before it
+    kept_seconds = KEPT_SECONDS + KEPT_TIMEOUTS * min(beat.timeout_seconds, _MAX_TIMEOUT_SECONDS)
+    yield int(1_000 * kept_seconds)
+
+
+def _field(worker: str, instance: str, token: str) -> str:
+    return f"{worker}\n{instance}\n{token}"  # no name has such a character
+
+
+def _row(value: bytes) -> Sequence[object]:
+    """Return the fields of a beat in their order, or whatever else is no row."""
+    if len(value) > _MAX_VALUE:
+        return ()
+    try:
+        found: object = json.loads(value)
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(found, list):
+        return ()
+    stamp, *published = cast("list[object]", found) or [None]
+    # Nothing but SQLite has rows of another start of the machine.
+    return () if stamp is None else (*published, stamp)
