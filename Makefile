@@ -56,6 +56,12 @@ $(VENV)/.dev: $(VENV)/.package
 	@$(PY) $(INSTALL) --group dev
 	@touch $@
 
+# What PyPI does not have; as root on Debian it is installed, anyone else is told what is missing.
+/usr/bin/faketime:
+	@echo 'Installing faketime'
+	@{ apt-get update -qq && apt-get install -qq -y faketime; } >/dev/null || \
+		{ echo 'The fault tests need faketime: apt-get install faketime' >&2; exit 1; }
+
 $(BARE_VENV)/.bare: pyproject.toml | $(BARE_VENV)/.created
 	@echo 'Installing the package without any extra'
 	@$(BARE_PY) $(INSTALL) --editable . --group bare
@@ -92,7 +98,7 @@ bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed
 	$(call run-tests,bare,$(BARE_PY),tests/core,)
 
 .PHONY: faults
-faults: $(VENV)/.dev  ## run the fault tests: servers that hang, freeze and die
+faults: $(VENV)/.dev /usr/bin/faketime  ## run the fault tests: servers that hang, freeze and die
 	$(call run-tests,faults,$(PY),tests/faults,$(GREENLETS))
 
 $(DONE): build/%.done: $(SOURCES)

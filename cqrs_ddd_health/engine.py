@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 from .catalog import Catalog
 from .configured import ConfiguredChecks
+from .errors import HealthError, SettingsError
 from .heartbeats.memory import MemoryHeartbeatStore
+from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers
 from .listeners import Listeners
 from .refresh import Refresher
 from .reporting import Reporter
 from .runner import Runner
 from .settings import HealthSettings
-from .threads import DaemonThreads
+from .threads import DaemonThreads, run_blocking
 
 if TYPE_CHECKING:
-    from .protocols import Clock
+    from .protocols import Clock, HeartbeatStore
 
 __all__ = ["Engine"]
 
@@ -25,7 +27,11 @@ class Engine:
     """What a registry works with."""
 
     def __init__(
-        self, settings: HealthSettings, clock: Clock, heartbeat_timeout_seconds: float
+        self,
+        settings: HealthSettings,
+        clock: Clock,
+        heartbeat_timeout_seconds: float,
+        heartbeat_store: HeartbeatStore | None,
     ) -> None:
         self.listeners: Listeners = Listeners()
         self.runner: Runner = Runner(
@@ -33,7 +39,6 @@ class Engine:
         )
         self.catalog: Catalog = Catalog(settings)
         self.configured: ConfiguredChecks = ConfiguredChecks(settings, self.catalog)
-        self.refresher: Refresher = Refresher(self.catalog, self.runner)
         self.store: MemoryHeartbeatStore = MemoryHeartbeatStore(
             timeout_seconds=heartbeat_timeout_seconds,
             instance=settings.instance,
@@ -41,6 +46,9 @@ class Engine:
             max_instances=settings.max_instances,
             clock=clock,
         )
+        self.shared: SharedHeartbeats | None = self._shared(heartbeat_store, settings, clock)
+        others = () if self.shared is None else (self.shared.slot,)
+        self.refresher: Refresher = Refresher(self.catalog, self.runner, others)
         self.workers: Workers = Workers(
             timeout_seconds=heartbeat_timeout_seconds,
             max_records=settings.max_heartbeats,
@@ -52,9 +60,52 @@ class Engine:
             self.refresher,
             self.store,
             self.workers,
+            shared=self.shared,
             settings=settings,
             clock=clock,
         )
+
+    def _shared(
+        self, store: HeartbeatStore | None, settings: HealthSettings, clock: Clock
+    ) -> SharedHeartbeats | None:
+        url = settings.heartbeat_store_url
+        if store is None and url is not None:
+            store = self._store_at(url.get_secret_value(), settings.heartbeat_store_namespace)
+        if store is None:
+            return None
+        shared = SharedHeartbeats(
+            store,
+            self.store,
+            clock,
+            timeout_seconds=settings.check_timeout_seconds,
+            max_instances=settings.max_instances,
+        )
+        self.store.on_news = shared.publisher.wake
+        return shared
+
+    @staticmethod
+    def _store_at(url: str, namespace: str) -> HeartbeatStore | None:
+        from .heartbeats.from_url import store_from_url  # with modules that few applications need
+
+        try:
+            return store_from_url(url, namespace)
+        except (HealthError, ImportError) as error:
+            raise SettingsError(f"CQRS_HEALTH_HEARTBEAT_STORE_URL: {error}") from None
+
+    def retire(self, worker: str, instance: str | None) -> None:
+        """Forget this process's beats of a worker, here and where they were shared."""
+        token = self.store.token
+        for name in self.store.forget(worker, instance):
+            if self.shared is not None:
+                self.shared.publisher.say_goodbye(worker, name, token)
+        if instance is None:
+            self.workers.retire(worker)
+
+    async def aclose(self) -> None:
+        """Close what was made here; the store's thread goes on while this process beats."""
+        await self.configured.aclose()
+        if self.shared is not None and not self.store.own:
+            await run_blocking(self.shared.publisher.leave)
 
     def begin_process(self) -> None:
         """Start anew in a forked child: what belongs to the parent's process stays there."""
@@ -62,7 +113,10 @@ class Engine:
         self.reporter.begin_process()
         self.refresher.begin_process()
         self.configured.begin_process()
-        self.runner.forget_flights(self.catalog.slots.values())
+        others = () if self.shared is None else (self.shared.slot,)
+        self.runner.forget_flights((*self.catalog.slots.values(), *others))
         self.workers.begin_process()
         self.store.begin_process()
+        if self.shared is not None:
+            self.shared.begin_process()
         self.listeners.forget_threads()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,10 @@ __all__ = [
     "worst",
     "youngest_stale",
 ]
+
+
+MAX_NAMED = 10
+"""How many instances one row names."""
 
 
 class Outcome(NamedTuple):
@@ -134,6 +139,8 @@ class Beat(NamedTuple):
     progress: int | None = None
     local: bool = True
     """Whether this process made it."""
+    token: str = ""
+    """New at each start of a process: tells two under one instance name apart."""
 
 
 def is_fresh(beat: Beat) -> bool:
@@ -144,15 +151,50 @@ def is_fresh(beat: Beat) -> bool:
     )
 
 
-def worker_outcome(beats: Sequence[Beat], min_instances: int, *, in_grace: bool) -> Outcome:
+def worker_outcome(
+    beats: Sequence[Beat],
+    min_instances: int,
+    *,
+    in_grace: bool,
+    instances: int | None = None,
+    stalled: Sequence[Beat] = (),
+    unseen: bool = False,
+) -> Outcome:
     """Return what the beats of one worker say: up while `min_instances` of them are fresh.
 
-    A worker that never beat is `pending` while it has grace and `missing` after.
+    A worker that never beat is `pending` while it has grace and `missing` after. One that is up is
+    degraded while two processes beat under one instance name, while one of those that are
+    `stalled` is fresh, or while fewer than `instances` are. If the store could not be read, and
+    what is `unseen` might make it up, it is degraded and `unavailable`.
     """
-    fresh = sum(map(is_fresh, beats))
+    living = [beat for beat in beats if is_fresh(beat)]
+    fresh = len(living)
     details = Details({"instances": len(beats), "fresh": fresh, "min_instances": min_instances})
-    if beats and fresh >= min_instances:
-        return Outcome("up", details=details)
+    here = sum(beat.local for beat in living)
+    if unseen and (not here or here < min_instances):
+        message = "the heartbeat store could not be read, and who beats elsewhere is not known"
+        return Outcome("degraded", "unavailable", message=message, details=details)
+    if not beats or fresh < min_instances:
+        return _too_few(beats, fresh, min_instances, details, in_grace=in_grace)
+    double = _doubles(living)
+    if double:
+        message = f"two processes beat as instance {double[0]!r}"
+        details = Details({**details, "conflicts": double[:MAX_NAMED]})
+        return Outcome("degraded", "reported", message=message, details=details)
+    stuck = sorted({beat.instance for beat in stalled if is_fresh(beat)})
+    if stuck:
+        message = f"instance {stuck[0]!r} is busy and makes no progress"
+        details = Details({**details, "stalled": stuck[:MAX_NAMED]})
+        return Outcome("degraded", "stale", message=message, details=details)
+    if instances is not None and fresh < instances:
+        message = f"{fresh} of {instances} expected instances are fresh"
+        return Outcome("degraded", "missing", message=message, details=details)
+    return Outcome("up", details=details)
+
+
+def _too_few(
+    beats: Sequence[Beat], fresh: int, min_instances: int, details: Details, *, in_grace: bool
+) -> Outcome:
     if not beats:
         kind: FailureKind = "pending" if in_grace else "missing"
         return Outcome("down", kind, message="it has never beaten", details=details)
@@ -165,6 +207,12 @@ def worker_outcome(beats: Sequence[Beat], min_instances: int, *, in_grace: bool)
         f"{late.age_seconds:.1f} s old, its timeout {late.timeout_seconds:g} s"
     )
     return Outcome("down", "stale", message=message, details=details)
+
+
+def _doubles(living: Sequence[Beat]) -> list[str]:
+    """Return the instance names under which more than one process lives."""
+    names = Counter(instance for instance, _ in {(beat.instance, beat.token) for beat in living})
+    return sorted(name for name, processes in names.items() if processes > 1)
 
 
 def youngest_stale(beats: Sequence[Beat]) -> Beat:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from .details import EMPTY, Details
 from .evaluation import CheckState
-from .models import ComponentStatus, Failure
+from .models import ComponentKind, ComponentStatus, Failure
 from .options import CheckOptions
 from .threads import DaemonThreads, occupant
 
@@ -41,6 +41,7 @@ class Slot:
         "flight",
         "gone",
         "judged_at",
+        "kind",
         "layers",
         "name",
         "options",
@@ -55,8 +56,11 @@ class Slot:
         ask: Callable[[], Awaitable[object]],
         options: CheckOptions,
         layers: Sequence[CheckOptions | None] = (),
+        *,
+        kind: ComponentKind = "check",
     ) -> None:
         self.name: str = name
+        self.kind: ComponentKind = kind
         self.ask: Callable[[], Awaitable[object]] = ask
         self.options: CheckOptions = options
         self.layers: Sequence[CheckOptions | None] = layers  # what the options were made of
@@ -199,7 +203,7 @@ def row_of(
     options = slot.options
     return ComponentStatus(
         name=slot.name,
-        kind="check",
+        kind=slot.kind,
         state=state.state,
         critical=options.critical,
         tags=options.tags,

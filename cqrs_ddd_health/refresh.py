@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 from asyncio import Task
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 
@@ -62,9 +62,14 @@ class Refresher:
     """Refreshes the checks of one registry while somebody wants it to."""
 
     def __init__(
-        self, catalog: Catalog, runner: Runner, chance: Callable[[], float] = random.random
+        self,
+        catalog: Catalog,
+        runner: Runner,
+        others: Sequence[Slot] = (),
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._catalog = catalog
+        self._others = others
         self._runner = runner
         self._chance = chance
         self.begin_process()
@@ -103,7 +108,7 @@ class Refresher:
             task.cancel()
             await asyncio.wait({task})
             if not self.is_wanted:
-                await self._runner.end_unwatched(self._catalog.slots.values())
+                await self._runner.end_unwatched((*self._catalog.slots.values(), *self._others))
 
     def _count(self, step: int) -> None:
         with self._lock:
@@ -138,7 +143,7 @@ class Refresher:
         """Ask what is due, and return how long there is nothing to do."""
         paces = self._paces
         now = asyncio.get_running_loop().time()
-        slots = self._catalog.select(EVERYTHING)
+        slots = (*self._catalog.select(EVERYTHING), *self._others)
         for slot in paces.keys() - set(slots):
             del paces[slot]
         for slot in slots:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar, overload
 
+from .beating import Beating
 from .checks.callable import Check
 from .compat import components_dict, status_dict
 from .configured import OptionOrigin, origins_of
@@ -20,7 +21,7 @@ from .settings import HealthSettings
 from .wire import StatusDict, UpDown
 
 if TYPE_CHECKING:
-    from .protocols import Clock, Listener
+    from .protocols import Clock, HeartbeatStore, Listener
 
 __all__ = ["HealthRegistry"]
 
@@ -34,7 +35,7 @@ class _Missing:
 _MISSING = _Missing()
 
 
-class HealthRegistry:
+class HealthRegistry(Beating):
     """Checks and worker heartbeats, and what they say together.
 
     `HealthRegistry.get_instance()` is the one of the process; any number of others may live
@@ -45,6 +46,8 @@ class HealthRegistry:
             `CQRS_HEALTH_HEARTBEAT_TIMEOUT_SECONDS` or 60 if not given. With 0 every beat is.
         settings: the settings to go by; read from the environment if not given.
         clock: where time comes from; the machine's clocks if not given.
+        heartbeat_store: where beats are shared with other processes, asked on one loop of a thread
+            of its own; made of `CQRS_HEALTH_HEARTBEAT_STORE_URL` if not given.
 
     Raises:
         InvalidOptionError: if the timeout is negative or not a finite number.
@@ -57,15 +60,14 @@ class HealthRegistry:
         *,
         settings: HealthSettings | None = None,
         clock: Clock | None = None,
+        heartbeat_store: HeartbeatStore | None = None,
     ) -> None:
         self._settings = settings = settings or HealthSettings.from_environment()
         clock = clock or SystemClock()
         timeout = settings.heartbeat_timeout_seconds
         if heartbeat_timeout_seconds is not None:
             timeout = require_seconds("heartbeat_timeout_seconds", heartbeat_timeout_seconds)
-        self._engine = Engine(settings, clock, timeout)
-        self._beats = self._engine.store.own
-        self._monotonic = clock.monotonic
+        super().__init__(Engine(settings, clock, timeout, heartbeat_store), clock)
         _instances.add(self._engine)
 
     @classmethod
@@ -222,81 +224,6 @@ class HealthRegistry:
         """
         self._engine.catalog.remove(name)
 
-    # Not keyword-only: CPython would call it without its fast path, which is half of the cost.
-    def heartbeat(
-        self,
-        worker_name: str,
-        timeout_seconds: float | None = None,
-        instance: str | None = None,
-        phase: str | None = None,
-        progress: int | None = None,
-    ) -> None:
-        """Record that a worker is alive. Never blocks, does no I/O; any thread, loop or not.
-
-        Args:
-            worker_name: the worker; many processes may beat under one name.
-            timeout_seconds: the age beyond which this beat is stale, for a step that takes long;
-                the next beat is back to the registry's.
-            instance: which of the worker's instances beats; this process by default.
-            phase: what it is doing, in a word.
-            progress: how much it has done, a count that grows.
-
-        Raises:
-            InvalidNameError: if a name cannot be shown safely.
-            InvalidOptionError: if `timeout_seconds` or `progress` is negative or not a number.
-        """
-        if timeout_seconds is None and instance is None and phase is None and progress is None:
-            beats = self._beats
-            try:
-                if worker_name in beats:
-                    beats[worker_name] = self._monotonic()
-                    return
-            except TypeError:
-                pass  # it cannot even be looked up; below it is told why
-        self._engine.store.beat(worker_name, instance, timeout_seconds, phase, progress)
-
-    def expect(
-        self,
-        worker_name: str,
-        *,
-        min_instances: int = 1,
-        probes: Iterable[Probe] | None = None,
-        critical: bool = True,
-        grace_seconds: float | None = None,
-    ) -> None:
-        """Have a row for a worker whether it was seen or not: down until it is.
-
-        Args:
-            worker_name: the worker.
-            min_instances: how many of its instances must be fresh.
-            probes: what it gates; "ready" if it beats in this process, or else nothing.
-            critical: whether its being down makes the report unhealthy.
-            grace_seconds: how long its never having been seen is `pending` and not `missing`;
-                the heartbeat timeout by default.
-
-        Raises:
-            InvalidNameError: if the name cannot be shown safely.
-            InvalidOptionError: if `min_instances` is not a positive whole number, `grace_seconds`
-                negative or a probe unknown.
-        """
-        now = self._monotonic()
-        self._engine.workers.expect(
-            worker_name, min_instances, probes, grace_seconds, critical=critical, now=now
-        )
-
-    def retire(self, worker_name: str, *, instance: str | None = None) -> None:
-        """Say that a worker stopped on purpose: it leaves the report, and is no longer expected.
-
-        With `instance`, only that one leaves. An unknown worker is no error.
-
-        Raises:
-            InvalidNameError: if a name cannot be shown safely.
-        """
-        require_name(worker_name, "worker")
-        self._engine.store.forget(worker_name, instance)
-        if instance is None:
-            self._engine.workers.retire(worker_name)
-
     async def report(
         self,
         *,
@@ -372,7 +299,7 @@ class HealthRegistry:
 
     async def aclose(self) -> None:
         """Close the clients that `register_from_settings` made; who asks again connects again."""
-        await self._engine.configured.aclose()
+        await self._engine.aclose()
 
     def drain(self) -> None:
         """Say that the process is leaving: from now on it is alive, but not ready."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from .catalog import EVERYTHING, Catalog, Selection
 from .errors import BlockingCallError
 from .flights import Slot, stands_in
 from .heartbeats.memory import MemoryHeartbeatStore
+from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers, WorkersView
 from .models import ComponentStatus, Failure, HealthReport, Probe, ServiceInfo, overall_status
 from .options import require_bool, require_seconds
@@ -35,6 +37,7 @@ class Reporter:
         store: MemoryHeartbeatStore,
         workers: Workers,
         *,
+        shared: SharedHeartbeats | None,
         settings: HealthSettings,
         clock: Clock,
     ) -> None:
@@ -43,6 +46,7 @@ class Reporter:
         self._runner = runner
         self._refresher = refresher
         self._store = store
+        self._shared = shared
         self._workers = workers
         self._settings = settings
         self._clock = clock
@@ -79,16 +83,18 @@ class Reporter:
         require_bool("refreshed", refreshed)
         began = self._clock.monotonic()
         slots = self._catalog.select(selection)
+        asked = (*slots, *self._shared_slots(selection))
         await self._runner.ask(
-            self._not_refreshed(slots, began) if refreshed else slots,
+            self._not_refreshed(asked, began) if refreshed else asked,
             max_age_seconds=max_age_seconds,
             deadline_seconds=deadline_seconds,
             at_home=asyncio.get_running_loop() is not self._loop_thread.loop,
         )
         now, at = self._clock.monotonic(), self._clock.now()
-        workers = self._workers.view(self._store.beats(now), now, at)
+        workers = self._seen_workers(now, at, asked=len(asked) > len(slots))
+        stores = [slot for slot in asked[len(slots) :] if selection == EVERYTHING]
         rows = (
-            *self._runner.rows(slots, began, max_age_seconds, at),
+            *self._runner.rows((*slots, *stores), began, max_age_seconds, at),
             *(row for row in workers.rows if _takes(selection, row)),
             *(row for row in self._missing_rows(workers) if _takes(selection, row)),
         )
@@ -102,6 +108,21 @@ class Reporter:
             draining=self.draining,
             service=self._service(),
         )
+
+    def _shared_slots(self, selection: Selection) -> Sequence[Slot]:
+        """Return the slot of the shared store if what it holds can make a difference."""
+        if self._shared is None or selection.tags:
+            return ()
+        if selection.probe is not None and not self._workers.gates(selection.probe):
+            return ()
+        return (self._shared.slot,)
+
+    def _seen_workers(self, now: float, at: datetime, *, asked: bool) -> WorkersView:
+        shared = self._shared
+        if shared is None:
+            return self._workers.view(self._store.beats(now), now, at)
+        beats = [*self._store.beats(now), *shared.beats(now)]
+        return self._workers.view(beats, now, at, unseen=shared.is_unseen(now, asked=asked))
 
     def _not_refreshed(self, slots: Sequence[Slot], now: float) -> Sequence[Slot]:
         """Return those that the background refresh does not look after, or not any more."""

@@ -282,7 +282,7 @@ class Runner:
             return
         slot.state = after
         slot.row = row_of(slot, after, outcome.details, at, latency)
-        told = transition(slot.name, "check", before, after, at, latency_seconds=latency)
+        told = transition(slot.name, slot.kind, before, after, at, latency_seconds=latency)
         if told is not None and not slot.gone:
             self._tell(told, asked_in)
 

@@ -123,6 +123,14 @@ class HealthSettings(BaseSettings):
             "latencies, ages and the kind of a failure. full: messages, details and instances too."
         ),
     )
+    heartbeat_store_url: SecretStr | None = Field(
+        default=None,
+        description="Where processes share their beats: sqlite+aiosqlite:///..., "
+        "postgresql+asyncpg://..., mysql+aiomysql://..., redis://...; never shown.",
+    )
+    heartbeat_store_namespace: Name = Field(
+        default="default", description="Keeps the beats of several applications in one store apart."
+    )
     required: Annotated[tuple[Name, ...], NoDecode] = Field(
         default=(), description="Checks and workers that must exist: not ready until they do."
     )
@@ -224,11 +232,12 @@ class HealthSettings(BaseSettings):
     @model_validator(mode="after")
     def _hide_secrets(self) -> Self:
         """Before code of the application runs: it may raise what it read in the environment."""
+        urls = (self.heartbeat_store_url, *(said.url for said in self.checks.values()))
         hide(
             secret
-            for said in self.checks.values()
-            if said.url is not None
-            for secret in secrets_of_url(said.url.get_secret_value())
+            for url in urls
+            if url is not None
+            for secret in secrets_of_url(url.get_secret_value())
         )
         return self
 

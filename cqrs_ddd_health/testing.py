@@ -78,6 +78,10 @@ class HeartbeatStoreConformance:
         """Return a new, empty store."""
         raise NotImplementedError
 
+    async def age_everything(self, store: HeartbeatStore, seconds: float) -> None:
+        """Make every beat in `store` so much older by its clock, as if time had passed there."""
+        raise NotImplementedError
+
     async def test_what_is_published_is_read(self) -> None:
         store = await self.make_store()
         beat = _beat(phase="busy", progress=7)
@@ -115,6 +119,35 @@ class HeartbeatStoreConformance:
         assert again.server_now >= read.server_now
         await store.close()
 
+    async def test_the_stamp_is_of_the_moment_and_grows_old_without_a_publish(self) -> None:
+        store = await self.make_store()
+        await store.publish([_beat(stamp=1e12)])
+        first = await store.read()
+        elapsed = first.server_now - first.beats[0].stamp
+        assert elapsed < _MOMENT_SECONDS, "it is not of the store's clock when it took the beat"
+        await self.age_everything(store, 1_000.0)
+        again = await store.read()
+        elapsed = again.server_now - again.beats[0].stamp
+        assert 1_000.0 <= elapsed < 1_000.0 + _MOMENT_SECONDS, "looking at a beat renews it"
+        await store.publish([_beat(publish_number=2)])
+        renewed = await store.read()
+        assert renewed.server_now - renewed.beats[0].stamp < _MOMENT_SECONDS
+        await store.close()
+
+    async def test_instances_that_are_long_gone_make_room_but_for_the_last_of_a_worker(
+        self,
+    ) -> None:
+        store = await self.make_store()
+        gone = [_beat(instance=str(number), token=f"t{number}") for number in range(50)]
+        await store.publish(gone)
+        await self.age_everything(store, 30 * 86_400.0)
+        for number in range(_PUBLISHES):
+            await store.publish([_beat(worker="alive", publish_number=number)])
+        held = [beat.worker for beat in (await store.read()).beats]
+        assert held.count("alive") == 1
+        assert held.count("worker") == 1, "an outage must not vanish, nor the dead pile up"
+        await store.close()
+
     async def test_retiring_removes_one_process_and_no_other(self) -> None:
         store = await self.make_store()
         await store.publish([_beat(), _beat(token="other")])
@@ -131,6 +164,13 @@ class HeartbeatStoreConformance:
         await store.retire(name, name, "token")
         assert not (await store.read()).beats
         await store.close()
+
+
+_MOMENT_SECONDS = 30.0
+"""A machine may be slow, but not so slow."""
+
+_PUBLISHES = 120
+"""After so many publishes a store has looked for instances that are long gone."""
 
 
 def _beat(

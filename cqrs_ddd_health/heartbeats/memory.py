@@ -12,7 +12,8 @@ import secrets
 import socket
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cqrs_ddd_health.evaluation import Beat, is_fresh
@@ -20,6 +21,8 @@ from cqrs_ddd_health.names import MAX_NAME_LENGTH, require_name
 from cqrs_ddd_health.options import require_count, require_seconds
 from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
 from cqrs_ddd_health.runner import SystemClock
+
+from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, PUBLISHES_PER_PRUNE
 
 if TYPE_CHECKING:
     from cqrs_ddd_health.protocols import Clock
@@ -73,7 +76,10 @@ class MemoryHeartbeatStore:
         self._instances: Counter[str] = Counter()
         self._max_workers = max_workers
         self._max_instances = max_instances
+        self._publishes = count()
         self._given_instance = instance
+        self.on_news: Callable[[], None] = _nobody_wants_to_know
+        """Told of each beat that is new, or that says more than its name."""
         self._monotonic = (clock or SystemClock()).monotonic
         self._next_burial_at = self._monotonic()
         self.begin_process()
@@ -115,26 +121,41 @@ class MemoryHeartbeatStore:
                     self.own[worker] = said
             elif (worker, instance) in self._named or self._has_room(worker):
                 self._named[worker, instance] = said
+        self.on_news()
 
-    def forget(self, worker: str, instance: str | None = None) -> None:
-        """Remove this process's beats of a worker: of that instance, or of all."""
+    def forget(self, worker: str, instance: str | None = None) -> list[str]:
+        """Remove this process's beats of a worker, of that instance or of all.
+
+        Returns the instances whose beats there were.
+        """
         with self._lock:
-            if instance in {None, self.instance}:
-                self.own.pop(worker, None)
+            removed: list[str] = []
+            if instance in {None, self.instance} and self.own.pop(worker, None) is not None:
+                removed.append(self.instance)
             for key in list(self._named):
                 if key[0] == worker and instance in {None, key[1]}:
                     del self._named[key]
+                    removed.append(key[1])
             self._recount()
+        return removed
+
+    def timeouts(self) -> list[float]:
+        """Return the timeouts of this process's beats."""
+        now = self._monotonic()
+        return [beat.timeout_seconds for beat in self._own_beats(now)]
+
+    def stored(self, interval_seconds: float) -> list[StoredBeat]:
+        """Return this process's beats as it shares them if it publishes at that interval."""
+        now = self._monotonic()
+        return [
+            _stored(beat, now)._replace(publish_interval_seconds=interval_seconds)
+            for beat in self._own_beats(now)
+        ]
 
     def beats(self, now: float) -> list[Beat]:
         """Return all beats as they are at `now`."""
-        # A dict copies in one step of the interpreter, whatever other threads do to it.
-        own = self.own.copy().items()
-        return [
-            *(self._own_beat(worker, self.instance, said, now) for worker, said in own),
-            *(self._own_beat(*key, said, now) for key, said in self._named.copy().items()),
-            *(_view(stored, now - at) for at, stored in self._published.copy().values()),
-        ]
+        published = self._published.copy().values()
+        return [*self._own_beats(now), *(_view(stored, now - at) for at, stored in published)]
 
     async def publish(self, beats: Sequence[StoredBeat]) -> None:
         """Put these beats in place of what is held under their (worker, instance, token)."""
@@ -144,11 +165,13 @@ class MemoryHeartbeatStore:
                 key = (beat.worker, beat.instance, beat.token)
                 if key in self._published or self._has_room(beat.worker):
                     self._published[key] = now, beat._replace(stamp=now)
+            if next(self._publishes) % PUBLISHES_PER_PRUNE == 0:
+                self._prune(now)
 
     async def read(self) -> BeatsRead:
         """Return every beat that is held: the process's own as if it had just published them."""
         now = self._monotonic()
-        own = [_stored(beat, self.token, now) for beat in self.beats(now) if beat.local]
+        own = [_stored(beat, now) for beat in self._own_beats(now)]
         published = [stored for _, stored in self._published.copy().values()]
         return BeatsRead(now, [*own, *published])
 
@@ -163,12 +186,22 @@ class MemoryHeartbeatStore:
     async def close(self) -> None:
         """Do nothing: memory goes with the process."""
 
+    def _own_beats(self, now: float) -> list[Beat]:
+        # A dict copies in one step of the interpreter, whatever other threads do to it.
+        own = self.own.copy().items()
+        return [
+            *(self._own_beat(worker, self.instance, said, now) for worker, said in own),
+            *(self._own_beat(*key, said, now) for key, said in self._named.copy().items()),
+        ]
+
     def _own_beat(self, worker: str, instance: str, said: float | _Said, now: float) -> Beat:
         if not isinstance(said, _Said):
             said = _Said(said, None, None, None)
         timeout = self.timeout_seconds if said.timeout_seconds is None else said.timeout_seconds
         age = max(now - said.at, 0.0)
-        return Beat(worker, instance, age, timeout, 0.0, said.phase, said.progress)
+        return Beat(
+            worker, instance, age, timeout, 0.0, said.phase, said.progress, token=self.token
+        )
 
     def _has_room(self, worker: str) -> bool:
         """Count one more instance in, if the limits allow it."""
@@ -198,6 +231,17 @@ class MemoryHeartbeatStore:
                 self._instances[worker] -= 1
                 del self._named[worker, instance]
 
+    def _prune(self, now: float) -> None:
+        """Remove what was published by processes that are long gone, but the last of a worker."""
+        last: dict[str, tuple[float, tuple[str, str, str]]] = {}
+        for key, (at, _) in self._published.items():
+            last[key[0]] = max((at, key), last.get(key[0], (at, key)))
+        for key, (at, beat) in list(self._published.items()):
+            kept = KEPT_SECONDS + KEPT_TIMEOUTS * beat.timeout_seconds
+            if now - at > kept and (at, key) != last[beat.worker]:
+                del self._published[key]
+        self._recount()
+
     def _refuse(self, why: str, worker: str) -> bool:
         self.dropped += 1
         if self.dropped == 1:
@@ -205,11 +249,15 @@ class MemoryHeartbeatStore:
         return False
 
 
-def _stored(beat: Beat, token: str, now: float) -> StoredBeat:
+def _nobody_wants_to_know() -> None:
+    """Beats are not shared."""
+
+
+def _stored(beat: Beat, now: float) -> StoredBeat:
     return StoredBeat(
         worker=beat.worker,
         instance=beat.instance,
-        token=token,
+        token=beat.token,
         publish_number=0,
         age_seconds=beat.age_seconds,
         timeout_seconds=beat.timeout_seconds,
@@ -230,4 +278,5 @@ def _view(stored: StoredBeat, elapsed: float) -> Beat:
         stored.phase,
         stored.progress,
         local=False,
+        token=stored.token,
     )

@@ -18,7 +18,7 @@ from cqrs_ddd_health.evaluation import (
     worker_outcome,
     youngest_stale,
 )
-from cqrs_ddd_health.models import ComponentStatus, HeartbeatRecord, Probe
+from cqrs_ddd_health.models import ComponentState, ComponentStatus, HeartbeatRecord, Probe
 from cqrs_ddd_health.names import require_name
 from cqrs_ddd_health.options import (
     CheckOptions,
@@ -32,6 +32,9 @@ from cqrs_ddd_health.transitions import Transition, transition
 
 __all__ = ["Workers", "WorkersView"]
 
+BUSY = "busy"
+"""The phase in which a worker is expected to make progress."""
+
 _OPTIONS = CheckOptions()
 
 
@@ -43,9 +46,13 @@ class _Expectation(NamedTuple):
     critical: bool
     missing_at: float
     """When, on the monotonic clock, its never having been seen is no longer for lack of time."""
+    instances: int | None
+    stall_seconds: float | None
 
 
-_UNEXPECTED = _Expectation(1, None, critical=True, missing_at=0.0)
+_UNEXPECTED = _Expectation(
+    1, None, critical=True, missing_at=0.0, instances=None, stall_seconds=None
+)
 
 
 class WorkersView(NamedTuple):
@@ -71,12 +78,14 @@ class Workers:
         self._tell = tell
         self._states: dict[str, CheckState] = {}
         self._expected: dict[str, _Expectation] = {}
+        self._progress: dict[tuple[str, str, str], tuple[int | None, float]] = {}
         self.begin_process()
 
     def begin_process(self) -> None:
         """Start anew in a forked child; what is expected stays expected."""
         self._lock = threading.RLock()
         self._states.clear()
+        self._progress.clear()
 
     def expect(
         self,
@@ -86,12 +95,18 @@ class Workers:
         grace_seconds: float | None,
         *,
         critical: bool,
+        instances: int | None,
+        stall_seconds: float | None,
         now: float,
     ) -> None:
         """Have a row for that worker from now on; `HealthRegistry.expect` says what is refused."""
         require_name(worker, "worker")
         require_count("min_instances", min_instances, 1)
         require_bool("critical", critical)
+        if instances is not None:
+            require_count("instances", instances, min_instances)
+        if stall_seconds is not None:
+            require_seconds("stall_seconds", stall_seconds)
         grace = self._timeout_seconds
         if grace_seconds is not None:
             grace = require_seconds("grace_seconds", grace_seconds)
@@ -99,7 +114,13 @@ class Workers:
         if probes is not None:
             gated = tuple(require_probe(probe) for probe in require_several("probes", probes))
         with self._lock:
-            self._expected[worker] = _Expectation(min_instances, gated, critical, now + grace)
+            self._expected[worker] = _Expectation(
+                min_instances, gated, critical, now + grace, instances, stall_seconds
+            )
+
+    def gates(self, probe: Probe) -> bool:
+        """Whether some worker was said to gate that probe, wherever it beats."""
+        return any(probe in (expected.probes or ()) for expected in self._expected.values())
 
     @property
     def expected(self) -> Sequence[str]:
@@ -111,21 +132,35 @@ class Workers:
         with self._lock:
             self._expected.pop(worker, None)
 
-    def view(self, beats: Iterable[Beat], now: float, at: datetime) -> WorkersView:
-        """Return what is to be said of all workers."""
+    def view(
+        self, beats: Iterable[Beat], now: float, at: datetime, *, unseen: bool = False
+    ) -> WorkersView:
+        """Return what is to be said of all workers; `unseen` if the store was not readable."""
         with self._lock:
             by_worker: dict[str, list[Beat]] = {worker: [] for worker in self._expected}
             for beat in beats:
                 by_worker.setdefault(beat.worker, []).append(beat)
             for gone in self._states.keys() - by_worker.keys():
                 del self._states[gone]
-            rows = tuple(self._row(worker, theirs, now, at) for worker, theirs in by_worker.items())
-        records, omitted = self._records(by_worker, at)
+            rows = tuple(
+                self._row(worker, theirs, now, at, unseen=unseen)
+                for worker, theirs in by_worker.items()
+            )
+        records, omitted = self._records(by_worker, at, unseen=unseen)
         return WorkersView(rows, records, omitted)
 
-    def _row(self, worker: str, beats: Sequence[Beat], now: float, at: datetime) -> ComponentStatus:
+    def _row(
+        self, worker: str, beats: Sequence[Beat], now: float, at: datetime, *, unseen: bool
+    ) -> ComponentStatus:
         expected = self._expected.get(worker, _UNEXPECTED)
-        outcome = worker_outcome(beats, expected.min_instances, in_grace=now < expected.missing_at)
+        outcome = worker_outcome(
+            beats,
+            expected.min_instances,
+            in_grace=now < expected.missing_at,
+            instances=expected.instances,
+            stalled=self._stalled(worker, beats, expected.stall_seconds, now),
+            unseen=unseen,
+        )
         state = self._advance(worker, _dated(outcome, beats, at), at)
         here = any(beat.local for beat in beats)
         default: tuple[Probe, ...] = ("ready",) if here else ()
@@ -142,10 +177,32 @@ class Workers:
             details=outcome.details,
         )
 
+    def _stalled(
+        self, worker: str, beats: Sequence[Beat], stall_seconds: float | None, now: float
+    ) -> Sequence[Beat]:
+        """Return those that are busy and whose count has not grown for so long."""
+        if stall_seconds is None:
+            return ()
+        stalled: list[Beat] = []
+        for beat in beats:
+            key = (beat.worker, beat.instance, beat.token)
+            if beat.phase != BUSY:
+                self._progress.pop(key, None)
+                continue
+            last = self._progress.get(key)
+            if last is None or last[0] != beat.progress:
+                self._progress[key] = beat.progress, now
+            elif now - last[1] >= stall_seconds:
+                stalled.append(beat)
+        known = {(beat.worker, beat.instance, beat.token) for beat in beats}
+        for key in [key for key in self._progress if key[0] == worker and key not in known]:
+            del self._progress[key]
+        return stalled
+
     def _advance(self, worker: str, outcome: Outcome, at: datetime) -> CheckState:
         before = self._states.get(worker)
         # A worker fails for as long as it does, not once for everyone who looks.
-        counts = before is None or before.state == "up"
+        counts = before is None or before.state != "down"
         after = self._states[worker] = next_state(before, outcome, _OPTIONS, at, counts=counts)
         told = transition(worker, "worker", before, after, at)
         if told is not None:
@@ -153,7 +210,7 @@ class Workers:
         return after
 
     def _records(
-        self, by_worker: dict[str, list[Beat]], at: datetime
+        self, by_worker: dict[str, list[Beat]], at: datetime, *, unseen: bool
     ) -> tuple[tuple[HeartbeatRecord, ...], int]:
         youngest = [min(beats, key=_age) for beats in by_worker.values() if beats]
         kept_already = set(map(id, youngest))
@@ -164,7 +221,7 @@ class Workers:
         shown.sort(key=_badness, reverse=True)
         never = [self._never_seen(worker) for worker, beats in by_worker.items() if not beats]
         omitted = len(youngest) + len(others) - len(shown)
-        return (*never, *(_record(beat, at) for beat in shown)), omitted
+        return (*never, *(_record(beat, at, unseen=unseen) for beat in shown)), omitted
 
     def _never_seen(self, worker: str) -> HeartbeatRecord:
         return HeartbeatRecord(worker=worker, state="down", timeout_seconds=self._timeout_seconds)
@@ -180,18 +237,19 @@ def _badness(beat: Beat) -> tuple[bool, float]:
 
 def _dated(outcome: Outcome, beats: Sequence[Beat], at: datetime) -> Outcome:
     """Say that it is stale since its youngest beat grew too old, not since somebody looked."""
-    if outcome.kind != "stale":
+    if outcome.state != "down" or outcome.kind != "stale":
         return outcome
     beat = youngest_stale(beats)
     overdue = beat.age_seconds - beat.timeout_seconds - beat.publish_interval_seconds
     return outcome._replace(failing_since=at - timedelta(seconds=max(overdue, 0.0)))
 
 
-def _record(beat: Beat, at: datetime) -> HeartbeatRecord:
+def _record(beat: Beat, at: datetime, *, unseen: bool) -> HeartbeatRecord:
+    state: ComponentState = "up" if is_fresh(beat) else "down"
     return HeartbeatRecord(
         worker=beat.worker,
         instance=beat.instance,
-        state="up" if is_fresh(beat) else "down",
+        state="degraded" if unseen and not beat.local else state,
         last_seen=at - timedelta(seconds=beat.age_seconds),
         age_seconds=beat.age_seconds,
         timeout_seconds=beat.timeout_seconds,

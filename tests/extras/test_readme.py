@@ -53,6 +53,7 @@ async def namespace(tmp_path: Path, own_redis: OwnRedis) -> AsyncIterator[Namesp
                 "redis_client": client,
                 "broker_client": Broker(),
                 "es_client": Elasticsearch(),
+                "has_toolkit": False,
             }
 
 

@@ -174,6 +174,14 @@ def register(registry: HealthRegistry) -> None:
     registry.remove_listener(listener)
     registry.heartbeat("outbox", timeout_seconds=600, instance="a", phase="busy", progress=3)
     registry.expect("outbox", min_instances=2, probes=(), critical=False, grace_seconds=10)
+    registry.expect("saga", instances=3, stall_seconds=60)
+
+    @registry.beats("outbox")
+    def step(number: int) -> str:
+        return str(number)
+
+    assert_type(step(1), str)
+    assert_type(registry.is_empty, bool)
     registry.retire("outbox", instance="a")
     registry.drain()
     assert_type(registry.names, tuple[str, ...])

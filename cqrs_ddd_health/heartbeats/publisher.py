@@ -1,0 +1,242 @@
+"""Publishes this process's beats into a shared store, from a thread and a loop of its own.
+
+Every interval the true age of every beat is published, whether or not it beat again: that renews
+nothing, since the age grows; it heals a store that lost its rows within one interval; and it tells
+a worker that is stuck, published lately with an old beat, from one that is gone. All that is asked
+of the store happens on that loop, reading too: a client belongs to one loop, and the application's
+may be busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import random
+import sys
+import threading
+import weakref
+from asyncio import AbstractEventLoop, Task
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+from cqrs_ddd_health.endings import retrieve
+from cqrs_ddd_health.flights import JITTER
+from cqrs_ddd_health.protocols import HeartbeatStore, StoredBeat
+
+__all__ = ["Publisher", "publish_interval"]
+
+T = TypeVar("T")
+
+MAX_INTERVAL_SECONDS = 5.0
+MIN_INTERVAL_SECONDS = 0.05
+COALESCED = 0.2
+"""Which part of an interval must have passed before news are published before its end."""
+
+PUBLISH_SECONDS = 5.0
+"""How long one publish may take before it is given up, and tried again with newer ages."""
+
+EXIT_SECONDS = 1.0
+"""How long the exit of the process waits for the store."""
+
+MAX_GOODBYES = 1_000
+"""How many goodbyes wait for a store that is away; a row that got none grows stale."""
+
+_logger = logging.getLogger("cqrs_ddd_health")
+
+
+def publish_interval(timeouts: Sequence[float]) -> float:
+    """Return how often to publish: a tenth of the smallest timeout, at most every 5 s."""
+    smallest = min((timeout for timeout in timeouts if timeout > 0), default=float("inf"))
+    return min(max(smallest / 10, MIN_INTERVAL_SECONDS), MAX_INTERVAL_SECONDS)
+
+
+class _Ending(NamedTuple):
+    """How the thread is to end."""
+
+    seconds: float
+    goodbye: bool
+
+
+class Publisher:
+    """Publishes what `beats(interval_seconds)` returns; starts when it is first needed.
+
+    `timeouts()` returns the timeouts of all beats, which decide the interval. The beats' publish
+    numbers are set here.
+    """
+
+    def __init__(
+        self,
+        store: HeartbeatStore,
+        timeouts: Callable[[], Sequence[float]],
+        beats: Callable[[float], Sequence[StoredBeat]],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._timeouts = timeouts
+        self._beats = beats
+        self._chance = chance
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child: the thread stayed with the parent."""
+        self.failure: str | None = None
+        """The class of what the last publish raised, if it did not succeed."""
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: AbstractEventLoop | None = None
+        self._goodbyes: deque[tuple[str, str, str]] = deque(maxlen=MAX_GOODBYES)
+        self._number = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._news = asyncio.Event()
+        self._left = asyncio.Event()
+        self._ending = _Ending(0.0, goodbye=False)
+        self._asking: Task[None] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread is alive."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Publish soon rather than at the end of the interval. Waits for nothing, never raises."""
+        loop = self._started()
+        if loop is not None:
+            with suppress(RuntimeError):  # it has ended in this moment
+                loop.call_soon_threadsafe(self._news.set)
+
+    def say_goodbye(self, worker: str, instance: str, token: str) -> None:
+        """Have that row removed as soon as the store can be reached."""
+        self._goodbyes.append((worker, instance, token))
+        self.wake()
+
+    async def ask(self, what: Callable[[], Coroutine[object, object, T]]) -> T:
+        """Await `what()` on the loop of the store, and return or raise what it does.
+
+        Raises:
+            RuntimeError: if no thread can be had.
+        """
+        loop = self._started()
+        if loop is None:
+            raise RuntimeError("no thread for the heartbeat store can be had")
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(what(), loop))
+
+    def leave(self, seconds: float = EXIT_SECONDS, *, goodbye: bool = True) -> None:
+        """Say goodbye, or else publish a last time, close the store, and end the thread.
+
+        Waits no longer than `seconds`, however long the store takes. A later `wake` starts anew.
+        """
+        thread, loop = self._thread, self._loop
+        if thread is None or loop is None:
+            return
+        with suppress(RuntimeError):  # it has ended in this moment
+            loop.call_soon_threadsafe(self._leave, _Ending(seconds, goodbye))
+        thread.join(seconds)
+
+    def _started(self) -> AbstractEventLoop | None:
+        with self._lock:
+            if self.is_running:
+                return self._loop
+            try:
+                loop = asyncio.new_event_loop()
+            except OSError:  # no more files to be had
+                return None
+            self._prepare()
+            self._thread = threading.Thread(
+                target=self._run, args=(loop,), name="cqrs-health-heartbeats", daemon=True
+            )
+            try:
+                self._thread.start()
+            except RuntimeError:  # no more threads to be had, or the interpreter is ending
+                loop.close()
+                return None
+            self._loop = loop
+            _living.add(self)
+            return loop
+
+    def _run(self, loop: AbstractEventLoop) -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        pause = self._chance()  # processes that start together do not keep step
+        while not self._left.is_set():
+            interval = publish_interval(self._timeouts())
+            self._news.clear()
+            await self._try(self._publish(interval * (1 + JITTER)))
+            # What is news again and again is published together.
+            await self._until(self._left, interval * COALESCED)
+            await self._until(self._news, interval * max(pause - COALESCED, 0.0))
+            pause = 1 + JITTER * (2 * self._chance() - 1)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._ending.seconds):
+                await self._try(self._say_last_words())
+                await self._store.close()
+
+    async def _until(self, event: asyncio.Event, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+
+    async def _try(self, what: Coroutine[object, object, None]) -> None:
+        """Await it for as long as a publish may take, and keep what it raised."""
+        if self._asking is not None and not self._asking.done():  # it ignores that it was cut off
+            what.close()
+            return
+        asking = self._asking = asyncio.create_task(what)
+        asking.add_done_callback(retrieve)
+        await asyncio.wait({asking}, timeout=PUBLISH_SECONDS)
+        if not asking.done():
+            asking.cancel()
+            self._note(TimeoutError())
+        elif not asking.cancelled():
+            self._note(asking.exception())
+
+    def _note(self, error: BaseException | None) -> None:
+        failure = None if error is None else type(error).__name__
+        if failure is not None and self.failure is None:  # once, not every interval
+            _logger.warning("heartbeats cannot be published: %s", failure)
+        self.failure = failure
+
+    async def _publish(self, interval_seconds: float) -> None:
+        await self._bid_farewell()
+        self._number += 1
+        number = self._number
+        beats = [beat._replace(publish_number=number) for beat in self._beats(interval_seconds)]
+        if beats:
+            await self._store.publish(beats)
+
+    async def _bid_farewell(self) -> None:
+        while self._goodbyes:
+            await self._store.retire(*self._goodbyes[0])
+            self._goodbyes.popleft()
+
+    async def _say_last_words(self) -> None:
+        if not self._ending.goodbye:
+            await self._publish(publish_interval(self._timeouts()))
+            return
+        beats = self._beats(0.0)
+        self._goodbyes.extend((beat.worker, beat.instance, beat.token) for beat in beats)
+        await self._bid_farewell()
+
+    def _leave(self, ending: _Ending) -> None:
+        self._ending = ending
+        self._left.set()
+        self._news.set()
+        if self._asking is not None:  # it would use up the time that is left
+            self._asking.cancel()
+
+
+_living: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave_all() -> None:
+    """Say goodbye for every worker of this process, unless an exception ends it: see them stale."""
+    crashed = getattr(sys, "last_value", None) is not None
+    for publisher in list(_living):
+        publisher.leave(goodbye=not crashed)

@@ -1,0 +1,132 @@
+"""The beats of other processes: read from a shared store as a component of its own.
+
+A store that cannot be read is news, not an outage: its row says so, and what is known of workers
+only from there is `unavailable`, not dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from cqrs_ddd_health.evaluation import Beat, is_fresh
+from cqrs_ddd_health.flights import Slot, stands_in
+from cqrs_ddd_health.models import CheckResult
+from cqrs_ddd_health.options import CheckOptions
+from cqrs_ddd_health.protocols import HeartbeatStore
+
+from .memory import MemoryHeartbeatStore
+from .publisher import MAX_INTERVAL_SECONDS, Publisher
+from .reader import BeatReader, Looked
+
+if TYPE_CHECKING:
+    from cqrs_ddd_health.protocols import Clock
+
+__all__ = ["SharedHeartbeats"]
+
+STORE = "heartbeat_store"
+"""The name of the store's row."""
+
+
+class SharedHeartbeats:
+    """Publishes the beats that `own` holds into `store`, and reads those of everybody else."""
+
+    def __init__(
+        self,
+        store: HeartbeatStore,
+        own: MemoryHeartbeatStore,
+        clock: Clock,
+        *,
+        timeout_seconds: float,
+        max_instances: int,
+    ) -> None:
+        self._store = store
+        self._own = own
+        self._monotonic = clock.monotonic
+        self._timeout_seconds = timeout_seconds
+        self._max_instances = max_instances
+        self._reader = BeatReader()
+        self.publisher: Publisher = Publisher(store, own.timeouts, own.stored)
+        options = CheckOptions(
+            critical=False,
+            probes=(),
+            timeout_seconds=timeout_seconds,
+            interval_seconds=MAX_INTERVAL_SECONDS,
+            down_interval_seconds=MAX_INTERVAL_SECONDS,
+            initial_delay_seconds=0.0,
+        )
+        self.slot: Slot = Slot(STORE, self._look, options, kind="store")
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child: with no thread, no connection and nothing seen."""
+        begin = getattr(self._store, "begin_process", None)
+        if begin is not None:
+            begin()
+        self.publisher.begin_process()
+        self._lock = threading.Lock()
+        self._reader.forget()
+        self._beats: list[Beat] = []
+        self._looked_at: float | None = None
+        self._was_read = False
+
+    def beats(self, now: float) -> list[Beat]:
+        """Return the beats of other processes, as old as they are at `now`.
+
+        One that was fresh at the last look stays so until the next: it may have beaten meanwhile.
+        """
+        looked_at = self._looked_at
+        if looked_at is None:
+            return []
+        elapsed = max(now - looked_at, 0.0)
+        return [_aged(beat, elapsed) for beat in self._beats]
+
+    def is_unseen(self, now: float, *, asked: bool) -> bool:
+        """Whether what other processes do is not known now, to somebody who asked or did not."""
+        return not self._was_read or (asked and not stands_in(self.slot, now))
+
+    async def _look(self) -> CheckResult:
+        try:
+            looked, dropped = await self.publisher.ask(self._read)
+        except BaseException:  # cut off by its timeout too
+            self._was_read = False
+            raise
+        self._was_read = True
+        details: dict[str, object] = {
+            "store": type(self._store).__name__,
+            "instances": len(looked.beats),
+            **({"doubtful": looked.doubtful} if looked.doubtful else {}),
+            **({"dropped": dropped} if dropped else {}),
+        }
+        failure = self.publisher.failure
+        if failure is None:
+            return CheckResult(details=details)
+        message = f"it is readable, but the beats of this process cannot be published: {failure}"
+        return CheckResult(state="degraded", message=message, details=details)
+
+    async def _read(self) -> tuple[Looked, int]:
+        is_first = self._looked_at is None
+        looked, dropped = await self._read_once()
+        if is_first and looked.doubtful:
+            # Who has history knows better; who has not looks again after an interval.
+            await asyncio.sleep(min(MAX_INTERVAL_SECONDS, self._timeout_seconds) / 2)
+            looked, dropped = await self._read_once()
+        return looked, dropped
+
+    async def _read_once(self) -> tuple[Looked, int]:
+        began = self._monotonic()
+        read = await self._store.read()
+        now = self._monotonic()
+        with self._lock:
+            looked = self._reader.take(read, began, now, self._own.token)
+            beats = sorted(looked.beats, key=lambda beat: beat.age_seconds)[: self._max_instances]
+            self._beats, self._looked_at = beats, now
+        return looked, read.dropped + len(looked.beats) - len(beats)
+
+
+def _aged(beat: Beat, elapsed: float) -> Beat:
+    age = beat.age_seconds + elapsed
+    if is_fresh(beat):
+        age = min(age, beat.timeout_seconds + beat.publish_interval_seconds)
+    return beat._replace(age_seconds=age)

@@ -1,0 +1,43 @@
+"""A worker as a process of its own: it beats until it is told otherwise.
+
+`python -m tests.beating_worker TIMEOUT [NAME [INSTANCE]]`. A line on stdin is what it does next:
+`stop` beating, beat again with `go`, `exit`, or `crash` by an exception.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from cqrs_ddd_health import HealthRegistry
+
+BEAT_SECONDS = 0.02
+
+
+def main() -> None:
+    timeout, name, instance = (*sys.argv[1:], "outbox", None)[:3]
+    registry = HealthRegistry(float(str(timeout)))
+    beating, ended = threading.Event(), threading.Event()
+    beating.set()
+
+    def beat() -> None:
+        while not ended.is_set():
+            beating.wait()
+            registry.heartbeat(str(name), instance=instance)
+            ended.wait(BEAT_SECONDS)  # libfaketime breaks time.sleep
+
+    threading.Thread(target=beat, daemon=True).start()
+    for line in sys.stdin:
+        what = line.strip()
+        if what == "stop":
+            beating.clear()
+        elif what == "go":
+            beating.set()
+        elif what == "crash":
+            raise LookupError("told to crash")
+        else:
+            break
+
+
+if __name__ == "__main__":
+    main()

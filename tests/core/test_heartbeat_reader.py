@@ -1,0 +1,125 @@
+"""The age of a beat in a shared store: right while clocks jump, looks are late, processes pause."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from cqrs_ddd_health import BeatsRead, StoredBeat
+from cqrs_ddd_health.evaluation import is_fresh
+from cqrs_ddd_health.heartbeats.reader import BeatReader
+
+TIMEOUT, INTERVAL = 20.0, 2.0
+
+
+def stored(
+    *, number: int = 1, age: float = 0.0, stamp: float = 100.0, token: str = "theirs"
+) -> StoredBeat:
+    return StoredBeat("worker", "1", token, number, age, TIMEOUT, INTERVAL, None, None, stamp)
+
+
+def ages(reader: BeatReader, now: float, server_now: float, *beats: StoredBeat) -> list[float]:
+    looked = reader.take(BeatsRead(server_now, beats), now, now, "ours")
+    return [beat.age_seconds for beat in looked.beats]
+
+
+def test_a_reader_without_history_goes_by_the_stores_clock() -> None:
+    assert ages(BeatReader(), 0.0, 107.0, stored(age=3)) == [10.0]
+
+
+def test_our_own_beats_are_left_out() -> None:
+    assert ages(BeatReader(), 0.0, 100.0, stored(token="ours"), stored()) == [0.0]
+
+
+def test_a_clock_that_jumps_forward_makes_nobody_old() -> None:
+    reader = BeatReader()
+    ages(reader, 0.0, 100.0, stored())
+    assert ages(reader, 2.0, 3_702.0, stored(number=2, age=0.5, stamp=101.5)) == [2.5]
+
+
+def test_a_clock_that_jumps_back_makes_nobody_young() -> None:
+    reader = BeatReader()
+    ages(reader, 0.0, 100.0, stored())
+    assert [ages(reader, now, 100.0 + now - 3_600, stored()) for now in (10.0, 30.0)] == [
+        [10.0],
+        [30.0],
+    ]
+    ages(reader, 31.0, 100.0, stored(number=2, age=1))
+    assert ages(reader, 41.0, 110.0 - 3_600, stored(number=2, age=1)) == [11.0]
+
+
+def test_a_stamp_from_the_future_is_not_believed_before_it_was_seen_to_change() -> None:
+    reader = BeatReader()
+    looked = reader.take(BeatsRead(100.0, [stored(stamp=3_700)]), 0.0, 0.0, "ours")
+    assert (looked.beats, looked.doubtful) == ([], 1)
+    assert ages(reader, 2.0, 102.0, stored(number=2, age=1.0, stamp=3_702)) == [1.0]
+
+
+def test_who_does_not_publish_any_more_is_gone_whatever_his_stamp_says() -> None:
+    reader = BeatReader()
+    ages(reader, 0.0, 100.0, stored(stamp=3_700))
+    (age,) = ages(reader, 2 * INTERVAL, 104.0, stored(stamp=3_700))
+    assert age > TIMEOUT + INTERVAL
+
+
+def test_what_left_the_store_is_forgotten() -> None:
+    reader = BeatReader()
+    ages(reader, 0.0, 100.0, stored())
+    ages(reader, 1.0, 101.0)
+    assert reader._seen == {}
+    ages(reader, 1.0, 101.0, stored())
+    reader.forget()
+    assert reader._seen == {}
+
+
+class Simulation:
+    """A worker, a store whose clock jumps and a reader; everything takes its time."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.server_offset = 0.0
+        self.dies_at = self.random.uniform(20, 200)
+        self.row: StoredBeat | None = None
+        self.number = 0
+        self.false_deaths = self.false_lives = self.looks = 0
+
+    def run(self) -> None:
+        reader, published, beat, looked = BeatReader(), 0.0, 0.0, 0.0
+        now = 0.0
+        while now < 300:
+            now += 0.1
+            if self.random.random() < 0.003:
+                self.server_offset += self.random.choice((-3_600, -30, 30, 3_600))
+            if now < self.dies_at:
+                if now - beat >= 1.0:
+                    beat = now
+                if now - published >= INTERVAL * self.random.uniform(0.9, 1.0):
+                    published = now
+                    self.publish(now - beat, now)
+            if self.row is not None and now - looked >= 1.0:
+                looked = now
+                self.look(reader, now, beat)
+
+    def publish(self, age: float, now: float) -> None:
+        self.number += 1
+        self.row = stored(number=self.number, age=age, stamp=now + self.server_offset)
+
+    def look(self, reader: BeatReader, now: float, beat: float) -> None:
+        assert self.row is not None
+        asked = now - self.random.uniform(0, 0.05)
+        looked = reader.take(BeatsRead(now + self.server_offset, [self.row]), asked, now, "ours")
+        fresh = any(map(is_fresh, looked.beats))
+        self.looks += 1
+        alive = now < self.dies_at
+        # A beat is missed when its timeout, an interval, and a period of the reader have passed.
+        self.false_deaths += alive and not fresh and not looked.doubtful
+        self.false_lives += fresh and now - beat > TIMEOUT + INTERVAL + 1.1
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_live_worker_is_called_dead_and_no_dead_one_alive(seed: int) -> None:
+    simulation = Simulation(seed)
+    simulation.run()
+    assert simulation.looks > 250
+    assert (simulation.false_deaths, simulation.false_lives) == (0, 0)
