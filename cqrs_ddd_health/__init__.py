@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from .errors import InvalidCheckError as InvalidCheckError
     from .errors import InvalidNameError as InvalidNameError
     from .errors import InvalidOptionError as InvalidOptionError
+    from .errors import ServerError as ServerError
     from .errors import SettingsError as SettingsError
     from .errors import UnknownNameError as UnknownNameError
+    from .health_server import HealthServer as HealthServer
+    from .heartbeat_file import HeartbeatFile as HeartbeatFile
     from .heartbeats import MemoryHeartbeatStore as MemoryHeartbeatStore
     from .models import CheckResult as CheckResult
     from .models import ComponentStatus as ComponentStatus
@@ -68,7 +71,9 @@ _MODULES = {
     "HealthError": "errors",
     "HealthRegistry": "registry",
     "HealthReport": "models",
+    "HealthServer": "health_server",
     "HealthSettings": "settings",
+    "HeartbeatFile": "heartbeat_file",
     "HeartbeatRecord": "models",
     "HeartbeatStore": "protocols",
     "HttpHealthCheck": "checks",
@@ -81,6 +86,7 @@ _MODULES = {
     "MessageBrokerHealthCheck": "checks",
     "PoolSaturationHealthCheck": "checks",
     "RedisHealthCheck": "checks",
+    "ServerError": "errors",
     "ServiceInfo": "models",
     "SettingsError": "errors",
     "StoredBeat": "protocols",
@@ -109,7 +115,9 @@ __all__ = [
     "HealthError",
     "HealthRegistry",
     "HealthReport",
+    "HealthServer",
     "HealthSettings",
+    "HeartbeatFile",
     "HeartbeatRecord",
     "HeartbeatStore",
     "HttpHealthCheck",
@@ -122,6 +130,7 @@ __all__ = [
     "MessageBrokerHealthCheck",
     "PoolSaturationHealthCheck",
     "RedisHealthCheck",
+    "ServerError",
     "ServiceInfo",
     "SettingsError",
     "StoredBeat",

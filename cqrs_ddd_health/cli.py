@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _describe_serve(commands.add_parser("serve", help="answer health probes over HTTP"))
     _describe_check(commands.add_parser("check", help="run the checks and print a table"))
-    _describe_probe(commands.add_parser("probe", help="ask a URL: 0 for a 2xx, else 1"))
+    _describe_probe(commands.add_parser("probe", help="ask a URL, or look at a file"))
     _describe_export(commands.add_parser("export", help="write the JSON Schemas"))
     return parser
 
@@ -150,16 +150,25 @@ def _add_registry(parser: argparse.ArgumentParser) -> None:
 
 def _describe_probe(probe: argparse.ArgumentParser) -> None:
     probe.description = (
-        "Ask a URL once, for Docker's HEALTHCHECK and exec probes. Exit code 0 for a 2xx, 1 for "
-        "any other answer or none, 2 for a URL that cannot be asked."
+        "Ask a URL once, or look at the heartbeat in a file, for Docker's HEALTHCHECK and exec "
+        "probes. Exit code 0 for a 2xx or a young heartbeat, 1 for any other answer or none, 2 for "
+        "a URL that cannot be asked."
     )
-    probe.add_argument("url", metavar="URL", help="http:// or https://")
+    what = probe.add_mutually_exclusive_group(required=True)
+    what.add_argument("url", metavar="URL", nargs="?", help="http:// or https://")
+    what.add_argument("--file", metavar="PATH", help="a file that a HeartbeatFile writes")
+    probe.add_argument(
+        "--max-age",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how old the heartbeat in the file may be (60)",
+    )
     probe.add_argument(
         "--timeout",
         type=_seconds,
         default=2.0,
         metavar="SECONDS",
-        help="how long all of it may take (2)",
+        help="how long all of it may take, for a URL (2)",
     )
     probe.set_defaults(run=_probe)
 
@@ -184,16 +193,28 @@ def _seconds(text: str) -> float:
 
 
 def _probe(options: argparse.Namespace) -> int:
-    from .probe import probe
-
-    try:
-        failure = probe(options.url, options.timeout)
-    except ValueError as error:
-        raise _UsageError(f"cqrs-health: {error}") from None
+    failure = _url_failure(options) if options.file is None else _file_failure(options)
     if failure is None:
         return OK
     sys.stderr.write(f"{failure}\n")
     return FAILED
+
+
+def _url_failure(options: argparse.Namespace) -> str | None:
+    from .probe import probe
+
+    if options.max_age is not None:
+        raise _UsageError("cqrs-health: --max-age is for --file")
+    try:
+        return probe(options.url, options.timeout)
+    except ValueError as error:
+        raise _UsageError(f"cqrs-health: {error}") from None
+
+
+def _file_failure(options: argparse.Namespace) -> str | None:
+    from .heartbeat_file import staleness
+
+    return staleness(options.file, 60.0 if options.max_age is None else options.max_age)
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from .heartbeats.memory import MemoryHeartbeatStore
 from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers
 from .listeners import Listeners
+from .pulse import Pulses
 from .refresh import Refresher
 from .reporting import Reporter
 from .runner import Runner
@@ -54,6 +55,7 @@ class Engine:
             max_records=settings.max_heartbeats,
             tell=self.listeners.tell,
         )
+        self.pulses: Pulses = Pulses()
         self.reporter: Reporter = Reporter(
             self.catalog,
             self.runner,
@@ -61,6 +63,7 @@ class Engine:
             self.store,
             self.workers,
             shared=self.shared,
+            pulses=self.pulses,
             settings=settings,
             clock=clock,
         )
@@ -112,6 +115,7 @@ class Engine:
         self.catalog.begin_process()
         self.reporter.begin_process()
         self.refresher.begin_process()
+        self.pulses.begin_process()
         self.configured.begin_process()
         others = () if self.shared is None else (self.shared.slot,)
         self.runner.forget_flights((*self.catalog.slots.values(), *others))

@@ -7,6 +7,7 @@
     ├── DuplicateNameError (ValueError)    a name that is already taken
     ├── UnknownNameError (LookupError)     a name that nothing is registered under
     ├── SettingsError (ValueError)         a malformed value in the environment or its files
+    ├── ServerError (RuntimeError)         a server that cannot listen, or does so already
     └── BlockingCallError (RuntimeError)   a blocking call inside a running event loop
 
 Nothing here is ever raised because of what a check did: that is a row of the report.
@@ -22,6 +23,7 @@ __all__ = [
     "InvalidCheckError",
     "InvalidNameError",
     "InvalidOptionError",
+    "ServerError",
     "SettingsError",
     "UnknownNameError",
 ]
@@ -55,6 +57,13 @@ class SettingsError(HealthError, ValueError):
     """Raised when a `CQRS_HEALTH_*` value, or the file that it comes from, cannot be used.
 
     The message names the variable and what it should be; a secret value is never in it.
+    """
+
+
+class ServerError(HealthError, RuntimeError):
+    """Raised when a `HealthServer` cannot listen where it should, is entered twice, or not at all.
+
+    If it cannot listen, the `OSError` is its `__cause__`.
     """
 
 

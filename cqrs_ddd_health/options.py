@@ -193,10 +193,13 @@ def require_host(name: str, value: object) -> str:
     raise InvalidOptionError(f"{name} must be a host name or an IP address")
 
 
-def require_port(name: str, value: object) -> int:
-    """Return `value` if it is a port that can be connected to, or raise `InvalidOptionError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65_535:
-        raise InvalidOptionError(f"{name} must be from 1 to 65535, got {_short(value)}")
+def require_port(name: str, value: object, *, least: int = 1) -> int:
+    """Return `value` if it is a port, from `least` on, or raise `InvalidOptionError`.
+
+    Port 0 is one that can be listened on, the system picks another; nobody can connect to it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 65_535:
+        raise InvalidOptionError(f"{name} must be from {least} to 65535, got {_short(value)}")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -282,19 +283,32 @@ class HealthRegistry(Beating):
         return status_dict(await self.report())
 
     @asynccontextmanager
-    async def running(self) -> AsyncGenerator[HealthRegistry]:
+    async def running(
+        self, *, owner: AbstractEventLoop | None = None
+    ) -> AsyncGenerator[HealthRegistry]:
         """Refresh every check in the background while the block lasts: `async with` it.
 
         Each at its `interval_seconds` (10, and 30 while it is down) and up to 10 % more or less;
         the first time after its `initial_delay_seconds`, or else anywhere within its interval.
         At the end of the last such block nothing of it runs any more, and what
         `register_from_settings` made is closed.
+
+        Args:
+            owner: another loop, on which async checks are asked from now on while it runs, since
+                that is where their clients live. While the block lasts it is watched: once it has
+                not answered for `CQRS_HEALTH_HTTP_DEADLINE_SECONDS`, reports have a row
+                `event_loop` that is down and gates ready, and live too once it has not for
+                `CQRS_HEALTH_LIVE_STALL_SECONDS`. `HealthServer` says this for its user.
         """
+        engine = self._engine
+        if owner is not None:
+            engine.runner.settle(owner)
+        watching = engine.pulses.watching(owner, self._settings.http_deadline_seconds)
         try:
-            async with self._engine.refresher.running():
+            async with engine.refresher.running(), watching:
                 yield self
         finally:
-            if not self._engine.refresher.is_wanted:
+            if not engine.refresher.is_wanted:
                 await self.aclose()
 
     async def aclose(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .catalog import EVERYTHING, Catalog, Selection
@@ -15,6 +15,7 @@ from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers, WorkersView
 from .models import ComponentStatus, Failure, HealthReport, Probe, ServiceInfo, overall_status
 from .options import require_bool, require_seconds
+from .pulse import Pulses
 from .refresh import Refresher
 from .runner import Runner
 from .settings import HealthSettings
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from .protocols import Clock
 
 __all__ = ["Reporter"]
+
+LOOP = "event_loop"
+"""The row of the loop that owns the checks. It is there only while that does not answer."""
 
 
 class Reporter:
@@ -38,6 +42,7 @@ class Reporter:
         workers: Workers,
         *,
         shared: SharedHeartbeats | None,
+        pulses: Pulses,
         settings: HealthSettings,
         clock: Clock,
     ) -> None:
@@ -45,6 +50,7 @@ class Reporter:
         self._catalog = catalog
         self._runner = runner
         self._refresher = refresher
+        self._pulses = pulses
         self._store = store
         self._shared = shared
         self._workers = workers
@@ -63,6 +69,7 @@ class Reporter:
             self._catalog.select(EVERYTHING)
             or self._workers.expected
             or self._settings.required
+            or self._shared is not None
             or any(self._store.beats(self._clock.monotonic()))
         )
 
@@ -97,6 +104,7 @@ class Reporter:
             *self._runner.rows((*slots, *stores), began, max_age_seconds, at),
             *(row for row in workers.rows if _takes(selection, row)),
             *(row for row in self._missing_rows(workers) if _takes(selection, row)),
+            *(row for row in self._silent_rows(at) if _takes(selection, row)),
         )
         return HealthReport(
             status=overall_status(rows),
@@ -158,6 +166,28 @@ class Reporter:
                 yield ComponentStatus(
                     name=name, state="down", probes=("ready",), since=self._since, failure=failure
                 )
+
+    def _silent_rows(self, at: datetime) -> Iterable[ComponentStatus]:
+        """Return a row for the loop that owns the checks while that does not answer."""
+        silent = self._pulses.silent_seconds()
+        if silent < self._settings.http_deadline_seconds:
+            return
+        stall = self._settings.live_stall_seconds
+        since = at - timedelta(seconds=silent)
+        message = "the event loop that the checks belong to does not answer"
+        yield ComponentStatus(
+            name=self._free_name(LOOP),
+            state="down",
+            probes=("live", "ready") if 0 < stall <= silent else ("ready",),
+            since=since,
+            failure=Failure(kind="hung", message=message, since=since),
+        )
+
+    def _free_name(self, name: str) -> str:
+        """Return that name, or one like it if there is a check that has it."""
+        while name in self._catalog.slots or name in self._settings.required:
+            name += "_"
+        return name
 
     def _service(self) -> ServiceInfo:
         return ServiceInfo(

@@ -53,8 +53,9 @@ class SystemClock:
 class Runner:
     """Asks the checks of one registry.
 
-    Async checks run on one loop, their home: the first that asked, while it runs. Askers on other
-    loops and threads wait for the flights there, since a client lives on the loop that made it.
+    Async checks run on one loop, their home: the first that asked, or the one that was named,
+    while it runs. Askers on other loops and threads wait for the flights there, since a client
+    lives on the loop that made it.
     """
 
     def __init__(
@@ -158,6 +159,11 @@ class Runner:
         if adopt:
             self._home = weakref.ref(loop)
         return loop
+
+    def settle(self, loop: AbstractEventLoop) -> None:
+        """Make `loop` the home, whoever asked first."""
+        with self.lock:
+            self._home = weakref.ref(loop)
 
     def _launch(self, flights: list[Flight]) -> None:
         fly = self._fly

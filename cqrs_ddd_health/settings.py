@@ -116,6 +116,13 @@ class HealthSettings(BaseSettings):
     http_deadline_seconds: PositiveSeconds = Field(
         default=0.8, description="How long an asker over HTTP waits; a probe gives up after 1 s."
     )
+    live_stall_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=60.0,
+        description=(
+            "How long the event loop that a `HealthServer` was entered in may not answer before "
+            "the process no longer lives, in seconds; 0 is for ever."
+        ),
+    )
     detail: Detail = Field(
         default="safe",
         description=(

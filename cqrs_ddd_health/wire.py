@@ -67,7 +67,8 @@ class ReadyDict(TypedDict):
 
 @with_config(ConfigDict(extra="forbid", strict=True))
 class LiveDict(TypedDict):
-    """The body of `/health/live`; "dead" only if a check that gates live says so."""
+    """The body of `/health/live`; "dead" only if a check that gates live says so, or the event
+    loop that owns the checks has not answered for long."""
 
     status: Literal["alive", "dead"]
 

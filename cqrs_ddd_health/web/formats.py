@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
+from http import HTTPStatus
 from importlib.resources import files
 from string import Template
 from typing import NamedTuple
@@ -20,6 +21,7 @@ __all__ = [
     "not_found",
     "page",
     "ready",
+    "refused",
     "report",
     "status",
 ]
@@ -56,7 +58,7 @@ def status(shown: HealthReport) -> Answer:
 
 
 def live(shown: HealthReport) -> Answer:
-    """`/health/live`: does the process live? Only a check that gates live can say no."""
+    """`/health/live`: does the process live? Only what gates live can say no."""
     alive = shown.status != "unhealthy"
     body: LiveDict = {"status": "alive" if alive else "dead"}
     return _json(200 if alive else 503, body)
@@ -90,6 +92,12 @@ def method_not_allowed() -> Answer:
     """Anything but GET and HEAD."""
     body: ErrorDict = {"error": "only GET and HEAD are allowed"}
     return _json(405, body, _ALLOW_HEADER)
+
+
+def refused(code: int) -> Answer:
+    """Whatever an HTTP server answers by itself: that it takes no such request, or has failed."""
+    body: ErrorDict = {"error": HTTPStatus(code).phrase.lower()}
+    return _json(code, body)
 
 
 def page(shown: HealthReport) -> Answer:

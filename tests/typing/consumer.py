@@ -29,7 +29,9 @@ from cqrs_ddd_health import (
     HealthError,
     HealthRegistry,
     HealthReport,
+    HealthServer,
     HealthSettings,
+    HeartbeatFile,
     HeartbeatRecord,
     HeartbeatStore,
     HttpHealthCheck,
@@ -42,6 +44,7 @@ from cqrs_ddd_health import (
     MessageBrokerHealthCheck,
     PoolSaturationHealthCheck,
     RedisHealthCheck,
+    ServerError,
     ServiceInfo,
     SettingsError,
     StoredBeat,
@@ -69,6 +72,7 @@ ERRORS: tuple[type[HealthError], ...] = (
     InvalidCheckError,
     InvalidNameError,
     InvalidOptionError,
+    ServerError,
     SettingsError,
     UnknownNameError,
 )
@@ -235,4 +239,24 @@ def ask_sync() -> None:
         assert_type(health_app(registry), HealthApp)
 
 
-everything: tuple[Callable[..., object], ...] = (register, register_engine, ask, ask_sync)
+def serve_sync(registry: HealthRegistry) -> None:
+    with HealthServer(registry, port=0) as server:
+        assert_type(server, HealthServer)
+        assert_type(server.url, str)
+        assert_type(server.port, int)
+    HeartbeatFile("/run/worker.beat").beat()
+
+
+async def serve(registry: HealthRegistry) -> None:
+    async with HealthServer(registry, "127.0.0.1", 0) as server:
+        assert_type(server, HealthServer)
+
+
+everything: tuple[Callable[..., object], ...] = (
+    register,
+    register_engine,
+    ask,
+    ask_sync,
+    serve_sync,
+    serve,
+)
