@@ -48,7 +48,7 @@ class HeartbeatFile:
         """
         from pathlib import Path  # not above: a probe has no need of it
 
-        beat = f"{_VERSION} {self._boot} {time.monotonic():.3f}\n".encode()
+        beat = f"{_VERSION} {self._boot} {time.monotonic()!r}\n".encode()
         # Beside it: a rename is one step only on one and the same disk.
         temporary = Path(f"{self._path}.{os.urandom(8).hex()}")
         descriptor = os.open(temporary, _CREATE, 0o600)

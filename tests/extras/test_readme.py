@@ -33,6 +33,7 @@ SUBJECTS = {
     "Beat from workers",
     "Answer probes over HTTP",
     "Refresh in the background",
+    "Workers without a web server",
     "What gates ready",
     "Ask from sync code",
     "Be told of changes",
@@ -41,7 +42,10 @@ SUBJECTS = {
 
 
 @pytest.fixture
-async def namespace(tmp_path: Path, own_redis: OwnRedis) -> AsyncIterator[Namespace]:
+async def namespace(
+    tmp_path: Path, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Namespace]:
+    monkeypatch.chdir(tmp_path)  # where a block may leave a file
     async with (
         database(tmp_path / "app.sqlite3") as session_factory,
         redis_client(own_redis.port) as client,
