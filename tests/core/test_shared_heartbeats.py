@@ -33,7 +33,7 @@ class Store(MemoryHeartbeatStore):
         self.error: Exception | None = None
         self.hangs = False
         self.refuses_writes = False
-        self.publishes = 0
+        self.publishes: int = 0
         self.closed = 0
         self.threads: set[threading.Thread] = set()
         self.retired: list[tuple[str, str, str]] = []
