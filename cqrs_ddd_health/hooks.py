@@ -28,6 +28,7 @@ class Hook(Protocol):
         operation: str,
         attributes: Mapping[str, object],
         next_handler: Callable[[], Awaitable[object]],
+        /,
     ) -> object: ...
 
 
@@ -74,8 +75,9 @@ class HeartbeatHook:
     async def __call__(
         self,
         operation: str,
-        attributes: Mapping[str, object],  # noqa: ARG002 - part of what the toolkit calls
+        _attributes: Mapping[str, object],
         next_handler: Callable[[], Awaitable[T]],
+        /,
     ) -> T:
         """Handle the operation, and beat if that raised nothing."""
         matching = (

@@ -1,6 +1,6 @@
 """A worker as a process of its own: it beats until it is told otherwise.
 
-`python -m tests.beating_worker TIMEOUT [NAME [INSTANCE]]`. A line on stdin is what it does next:
+`python -m tests.beating_worker TIMEOUT NAME [INSTANCE]`. A line on stdin is what it does next:
 `stop` beating, beat again with `go`, `exit`, or `crash` by an exception.
 """
 
@@ -15,15 +15,16 @@ BEAT_SECONDS = 0.02
 
 
 def main() -> None:
-    timeout, name, instance = (*sys.argv[1:], "outbox", None)[:3]
-    registry = HealthRegistry(float(str(timeout)))
+    timeout, name, *instances = sys.argv[1:]
+    instance = instances[0] if instances else None
+    registry = HealthRegistry(float(timeout))
     beating, ended = threading.Event(), threading.Event()
     beating.set()
 
     def beat() -> None:
         while not ended.is_set():
             beating.wait()
-            registry.heartbeat(str(name), instance=instance)
+            registry.heartbeat(name, instance=instance)
             ended.wait(BEAT_SECONDS)  # libfaketime breaks time.sleep
 
     threading.Thread(target=beat, daemon=True).start()

@@ -89,6 +89,7 @@ class Publisher:
         self._loop: AbstractEventLoop | None = None
         self._goodbyes: deque[tuple[str, str, str]] = deque(maxlen=MAX_GOODBYES)
         self._number = 0
+        self._is_gone = False
         self._prepare()
 
     def _prepare(self) -> None:
@@ -125,11 +126,15 @@ class Publisher:
             raise RuntimeError("no thread for the heartbeat store can be had")
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(what(), loop))
 
-    def leave(self, seconds: float = EXIT_SECONDS, *, goodbye: bool = True) -> None:
+    def leave(
+        self, seconds: float = EXIT_SECONDS, *, goodbye: bool = True, for_good: bool = False
+    ) -> None:
         """Say goodbye, or else publish a last time, close the store, and end the thread.
 
-        Waits no longer than `seconds`, however long the store takes. A later `wake` starts anew.
+        Waits no longer than `seconds`, however long the store takes. A later `wake` starts anew,
+        unless it left for good: at the end of a process some thread may still beat.
         """
+        self._is_gone = for_good
         thread, loop = self._thread, self._loop
         if thread is None or loop is None:
             return
@@ -141,6 +146,8 @@ class Publisher:
         with self._lock:
             if self.is_running:
                 return self._loop
+            if self._is_gone:
+                return None
             try:
                 loop = asyncio.new_event_loop()
             except OSError:  # no more files to be had
@@ -239,4 +246,4 @@ def _leave_all() -> None:
     """Say goodbye for every worker of this process, unless an exception ends it: see them stale."""
     crashed = getattr(sys, "last_value", None) is not None
     for publisher in list(_living):
-        publisher.leave(goodbye=not crashed)
+        publisher.leave(goodbye=not crashed, for_good=True)

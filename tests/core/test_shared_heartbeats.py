@@ -164,6 +164,7 @@ async def test_a_worker_says_goodbye_when_its_process_ends() -> None:
         await eventually(lambda: store.publishes > 0)
         publishing._leave_all()
         assert (await store.read()).beats == []
+        worker.heartbeat("outbox", phase="busy")  # a thread that does not know yet
         assert not publisher_of(worker).is_running
         assert store.closed == 1
 
