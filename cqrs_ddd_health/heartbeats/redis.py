@@ -170,7 +170,9 @@ async def _close(client: RedisClient) -> None:
 
 def _words(beat: StoredBeat) -> Iterator[object]:
     yield _field(beat.worker, beat.instance, beat.token)
-    yield json.dumps(beat[:-1])[1:]  # without its bracket: the clock goes before it
+    seconds = map(float, (beat.age_seconds, beat.timeout_seconds, beat.publish_interval_seconds))
+    published = [*beat[:4], *seconds, beat.phase, beat.progress]
+    yield json.dumps(published)[1:]  # without its bracket: the clock goes before it
     kept_seconds = KEPT_SECONDS + KEPT_TIMEOUTS * min(beat.timeout_seconds, _MAX_TIMEOUT_SECONDS)
     yield int(1_000 * kept_seconds)
 

@@ -6,9 +6,10 @@ left out and counted, and never spoils the others.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
-from typing import TypeGuard
+from itertools import product
+from math import inf
+from typing import cast
 
 from cqrs_ddd_health.errors import InvalidNameError
 from cqrs_ddd_health.names import MAX_NAME_LENGTH, require_name
@@ -20,7 +21,6 @@ __all__ = [
     "KEPT_TIMEOUTS",
     "MAX_PRUNED",
     "PUBLISHES_PER_PRUNE",
-    "beat_of",
     "key_of",
     "read_of",
 ]
@@ -35,6 +35,14 @@ MAX_PRUNED = 500
 PUBLISHES_PER_PRUNE = 50
 """The first publish of a process looks for such rows, and then one in so many."""
 
+_NONE = type(None)
+# The very types: `True` is no number. Each field that may be None is so or not.
+_TYPES = frozenset(
+    product(
+        *((str,), (str,), (str,), (int,), (float,), (float,), (float,)),
+        *((str, _NONE), (int, _NONE), (float, _NONE)),
+    )
+)
 _MAX_SECONDS = 1e10
 """Three hundred years. A date so much earlier can still be told, and nobody waits for longer."""
 
@@ -45,83 +53,58 @@ def key_of(beat: StoredBeat) -> tuple[str, str, str]:
 
 
 def read_of(server_now: float, rows: Iterable[Sequence[object]], left_out: int = 0) -> BeatsRead:
-    """Return what was read: the rows that are beats, each key once, and how many are left out."""
-    beats: dict[tuple[str, str, str], StoredBeat] = {}
+    """Return what was read: the rows that are beats, and how many are left out.
+
+    The fields of a row are in the order of `StoredBeat`. A stamp of None says that the machine was
+    started anew since. When that beat was made cannot be told, but its process is gone: it gets a
+    stamp that makes it stale at any time from now on.
+    """
+    beats: list[StoredBeat] = []
+    names: set[str] = set()
     dropped = left_out
     for row in rows:
-        beat = beat_of(row)
-        if beat is None or beat[:3] in beats:
+        beat = _beat_of(row)
+        if beat is None or not _are_names((*beat[:3], beat.phase), names):
             dropped += 1
         else:
-            beats[beat[:3]] = beat
-    return BeatsRead(server_now, list(beats.values()), dropped)
+            beats.append(beat)
+    return BeatsRead(server_now, beats, dropped)
 
 
-def beat_of(row: Sequence[object]) -> StoredBeat | None:
-    """Return the beat that a row is, its fields in the order of `StoredBeat`, or None.
-
-    A stamp of None says that the machine was started anew since. When that beat was made cannot be
-    told, but its process is gone: the stamp is such that it is stale by any clock from now on.
-    """
-    if len(row) != len(StoredBeat._fields):
+def _beat_of(row: Sequence[object]) -> StoredBeat | None:
+    """Return the beat that a row is, but for its names, or None."""
+    if tuple(map(type, row)) not in _TYPES:
         return None
-    worker, instance, token, number, age, timeout, interval, phase, progress, stamp = row
-    if not (_is_name(worker) and _is_name(instance) and _is_name(token) and _is_count(number)):
+    beat = StoredBeat._make(row)
+    _, _, _, number, age, timeout, interval, _, progress, stamp = beat
+    if not (0 <= number <= MAX_COUNT and (progress is None or 0 <= progress <= MAX_COUNT)):
         return None
-    if not (_is_seconds(age) and _is_finite(timeout) and _is_seconds(interval)):
+    # Of NaN none of this is true.
+    if not (0 <= age <= _MAX_SECONDS and 0 <= interval <= _MAX_SECONDS and 0 <= timeout < inf):
         return None
-    if not (_is_name_or_none(phase) and _is_count_or_none(progress)):
-        return None
-    patience = float(min(timeout, _MAX_SECONDS))
-    if stamp is None:
-        stamp = -patience - interval
-    elif not _is_seconds(stamp):
-        return None
-    return StoredBeat(
-        worker,
-        instance,
-        token,
-        number,
-        float(age),
-        patience,
-        float(interval),
-        phase,
-        progress,
-        float(stamp),
-    )
+    if timeout > _MAX_SECONDS:
+        beat = beat._replace(timeout_seconds=_MAX_SECONDS)
+    if cast("float | None", stamp) is None:
+        return beat._replace(stamp=-beat.timeout_seconds - interval)
+    return beat if 0 <= stamp <= _MAX_SECONDS else None
 
 
-def _is_name(value: object) -> TypeGuard[str]:
-    if type(value) is not str:
-        return False
-    # What can be printed has nothing in it that `require_name` refuses, and is quickly told.
-    if value.isprintable() and 0 < len(value) <= MAX_NAME_LENGTH and not value.isspace():
-        return True
-    try:
-        require_name(value, "beat")
-    except InvalidNameError:
-        return False
+def _are_names(texts: Iterable[str | None], known: set[str]) -> bool:
+    """Whether they may all name something, if they are there; `known` have been found to."""
+    for text in texts:
+        if text is not None and text not in known:
+            if not _is_name(text):
+                return False
+            known.add(text)
     return True
 
 
-def _is_name_or_none(value: object) -> TypeGuard[str | None]:
-    return value is None or _is_name(value)
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and 0 <= value <= MAX_COUNT
-
-
-def _is_count_or_none(value: object) -> TypeGuard[int | None]:
-    return value is None or _is_count(value)
-
-
-def _is_seconds(value: object) -> TypeGuard[float]:
-    return _is_finite(value) and value <= _MAX_SECONDS
-
-
-def _is_finite(value: object) -> TypeGuard[float]:
-    """Whether it is a number, not negative, that has an end; the type is told without a subclass:
-    `True` is no number of seconds.
-    """
-    return (type(value) is float or type(value) is int) and 0 <= value <= sys.float_info.max
+def _is_name(text: str) -> bool:
+    # What can be printed has nothing in it that `require_name` refuses, and is quickly told.
+    if text.isprintable() and 0 < len(text) <= MAX_NAME_LENGTH and not text.isspace():
+        return True
+    try:
+        require_name(text, "beat")
+    except InvalidNameError:
+        return False
+    return True

@@ -182,10 +182,12 @@ class _Core:
             .limit(MAX_PRUNED)
             # Two who prune at once would wait for each other.
             .with_for_update(skip_locked=True)
-            .cte("gone")
         )
+        # PostgreSQL may run a plain subquery again and again, each time for other rows. Python's
+        # sqlite3 knows no DELETE that does not begin with that word.
+        found = select(gone.cte("gone")) if boot is None else gone
         key = tuple_(*(TABLE.c[name] for name in _KEY))
-        self._prune = delete(TABLE).where(key.in_(select(gone)))
+        self._prune = delete(TABLE).where(key.in_(found))
 
     def upsert(self, beats: Sequence[StoredBeat]) -> _Command:
         return self._upsert, [_published(beat, self._namespace) for beat in beats]
