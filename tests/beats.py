@@ -23,6 +23,7 @@ NAMES = (
     "ß",
     "ss",
     "🩺",
+    "👩\u200d⚕",  # with a joiner, which is not printed, and which names may have
     "%s",
     "it's",
     '"quoted"',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -33,3 +35,12 @@ async def tell(client: redis.asyncio.Redis, *words: str | int) -> Any:
     """The answer to one command."""
     untyped: Any = client
     return await untyped.execute_command(*words)
+
+
+async def aged(client: redis.asyncio.Redis, keys: Sequence[str], seconds: float) -> None:
+    """Make the beats under these keys so much older, or with less than 0 of the future."""
+    beats, kept, _ = keys
+    for field, value in (await tell(client, "HGETALL", beats)).items():
+        stamp, *published = json.loads(value)
+        await tell(client, "HSET", beats, field, json.dumps([stamp - seconds, *published]))
+        await tell(client, "ZINCRBY", kept, str(-seconds * 1_000), field)

@@ -216,7 +216,8 @@ def _async_url(url: str) -> URL:
     if not dialect.get_async_dialect_cls(made).is_async:
         raise InvalidOptionError(f"the driver of {scheme}:// is not async: {_ASYNC[backend]} is")
     if backend == "sqlite":
-        if not made.database or made.database == ":memory:":
+        file = made.database
+        if not file or ":memory:" in file or made.query.get("mode") == "memory":
             raise InvalidOptionError(f"it names no file: {scheme}:///relative or ////absolute")
     elif not {"host", "unix_socket"} & made.query.keys():  # which names a socket
         require_host(parts)

@@ -2,38 +2,399 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
-from urllib.parse import urlsplit
+import random
+from collections.abc import AsyncGenerator
+from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
-from cqrs_ddd_health import HeartbeatStore
+from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError, StoredBeat
 from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
 from cqrs_ddd_health.testing import HeartbeatStoreConformance
-from tests.clients import async_redis, tell
-from tests.servers import OwnRedis
+from tests.beats import GARBAGE_NAMES, NAMES, beat, loop_in_thread, numbers
+from tests.clients import aged, async_redis, tell
+from tests.servers import OwnRedis, shared_servers
+
+OURS = "own"
+PLACES = [
+    pytest.param(OURS, id=OURS),
+    *(pytest.param(server.url, id="shared") for server in shared_servers("redis")),
+]
+
+
+class Place:
+    """A Redis, a namespace of its own in it, and what the tests do there behind our back."""
+
+    def __init__(self, url: str, client: redis.asyncio.Redis) -> None:
+        self.url = url
+        self.client = client
+        self.namespace = f"test-{uuid4()}"
+        self.beats, self.kept, self.last = (
+            f"{{cqrs-health:{self.namespace}}}:{what}" for what in ("beats", "kept", "last")
+        )
+        self._stores: list[RedisHeartbeatStore] = []
+
+    def store(self, namespace: str = "", query: str = "", **options: Any) -> RedisHeartbeatStore:
+        store = RedisHeartbeatStore(
+            self.url + query, namespace=self.namespace + namespace, **options
+        )
+        self._stores.append(store)
+        return store
+
+    async def tell(self, *words: str | int) -> Any:
+        return await tell(self.client, *words)
+
+    async def keys(self) -> list[str]:
+        found: list[bytes] = await self.tell("KEYS", f"{{cqrs-health:{self.namespace}*")
+        return sorted(key.decode() for key in found)
+
+    async def expire(self, *instances: str, worker: str = "worker") -> None:
+        """Let it be the time at which these may be removed."""
+        for instance in instances:
+            await self.tell("ZADD", self.kept, 1, f"{worker}\n{instance}\ntoken")
+
+    async def close(self) -> None:
+        for store in self._stores:
+            await store.close()
+        for key in await self.keys():
+            await self.tell("DEL", key)
+        await self.client.aclose()
+
+
+@pytest.fixture(params=PLACES)
+async def place(request: pytest.FixtureRequest, own_redis: OwnRedis) -> AsyncGenerator[Place]:
+    url: str = own_redis.url if request.param == OURS else request.param
+    place = Place(url, async_redis(int(url.rpartition(":")[2].partition("/")[0])))
+    yield place
+    own_redis.recover()
+    await place.close()
+
+
+@pytest.fixture
+async def own(own_redis: OwnRedis) -> AsyncGenerator[Place]:
+    place = Place(own_redis.url, async_redis(own_redis.port))
+    yield place
+    own_redis.recover()
+    await place.close()
 
 
 class TestConformance(HeartbeatStoreConformance):
     @pytest.fixture(autouse=True)
-    def server(self, own_redis: OwnRedis) -> None:
-        self.url = own_redis.url
+    def use(self, place: Place) -> None:
+        self.place = place
 
     async def make_store(self) -> HeartbeatStore:
-        return RedisHeartbeatStore(self.url, namespace=f"test-{uuid4()}")
+        return self.place.store(str(uuid4())[:8])
 
     async def age_everything(self, store: HeartbeatStore, seconds: float) -> None:
         assert isinstance(store, RedisHeartbeatStore)
-        await aged(self.url, store._keys, seconds)
+        await aged(self.place.client, store._keys, seconds)
 
 
-async def aged(url: str, keys: Sequence[str], seconds: float) -> None:
-    """Make what a store holds so much older: a negative number makes it come from the future."""
-    beats, kept, _ = keys
-    async with async_redis(urlsplit(url).port or 0) as client:
-        for field, value in (await tell(client, "HGETALL", beats)).items():
-            stamp, *published = json.loads(value)
-            await tell(client, "HSET", beats, field, json.dumps([stamp - seconds, *published]))
-            await tell(client, "ZINCRBY", kept, str(-seconds * 1_000), field)
+# --- what is published
+
+
+async def test_names_that_could_be_taken_for_each_other_are_kept_apart(place: Place) -> None:
+    store = place.store()
+    published = [beat(name, other, name) for name in NAMES for other in NAMES]
+    await store.publish(published)
+    read = await store.read()
+    assert sorted(held[:3] for held in read.beats) == sorted(sent[:3] for sent in published)
+    assert read.dropped == 0
+    for name in NAMES:
+        await store.retire(name, "a", name)
+    assert len((await store.read()).beats) == len(published) - len(NAMES)
+
+
+async def test_the_longest_that_a_beat_may_be_is_not_too_long(place: Place) -> None:
+    store = place.store()
+    name = "🩺" * 128
+    sent = StoredBeat(name, name, name, 2**53 - 1, 0.1 + 0.2, 1e10, 1 / 3, name, 2**53 - 1)
+    await store.publish([sent])
+    (held,) = (await store.read()).beats
+    assert held._replace(stamp=0.0) == sent
+
+
+async def test_seconds_that_are_whole_are_seconds_all_the_same(place: Place) -> None:
+    store = place.store()
+    await store.publish([StoredBeat("worker", "instance", "token", 1, 0, 60, 5)])
+    (held,) = (await store.read()).beats
+    assert held[3:7] == (1, 0.0, 60.0, 5.0)
+
+
+@pytest.mark.parametrize("name", ["}", "{", "a}:beats", " ", "*"])
+async def test_stores_with_another_namespace_see_nothing_of_it(place: Place, name: str) -> None:
+    ours, others = place.store(), place.store(name)
+    await ours.publish([beat()])
+    assert (await others.read()).beats == []
+    await others.publish([beat(publish_number=7)])
+    await others.retire("worker", "instance", "token")
+    assert numbers(await ours.read()) == {("worker", "instance", "token"): 1}
+
+
+async def test_an_empty_publish_says_nothing(place: Place) -> None:
+    await place.store().publish([])
+    assert await place.keys() == []
+
+
+async def test_eight_writers_of_the_same_beats(place: Place) -> None:
+    async def write(writer: int) -> None:
+        store = place.store()
+        for number in range(12):
+            batch = [
+                beat(f"worker {row % 5}", f"{row}", token, number)
+                for row in range(40)
+                for token in ("shared", f"of {writer}")
+            ]
+            random.shuffle(batch)
+            await store.publish(batch)
+            await store.retire("worker 0", "0", f"of {writer}")
+
+    await asyncio.gather(*(write(writer) for writer in range(8)))
+    read = await place.store().read()
+    assert (len(read.beats), read.dropped) == (40 + 8 * 39, 0)
+    assert set(numbers(read).values()) == {11}
+
+
+# --- what is read
+
+
+GOOD: list[object] = [1.5, "worker", "instance", "token", 1, 1.5, 60.0, 5.0, None, None]
+GARBAGE = [
+    "",
+    "[",
+    "null",
+    "{}",
+    "[]",
+    '"worker"',
+    "[" * 8_000,
+    "9" * 5_000,
+    json.dumps(GOOD[:-1]),
+    json.dumps([*GOOD, 1]),
+    json.dumps([None, *GOOD[1:]]),
+    json.dumps(["1.5", *GOOD[1:]]),
+    json.dumps([float("nan"), *GOOD[1:]]),
+    json.dumps([-1.0, *GOOD[1:]]),
+    json.dumps([*GOOD[:5], float("inf"), *GOOD[6:]]),
+    json.dumps([*GOOD[:5], -0.5, *GOOD[6:]]),
+    json.dumps([*GOOD[:5], True, *GOOD[6:]]),
+    json.dumps([*GOOD[:6], float("nan"), *GOOD[7:]]),
+    json.dumps([*GOOD[:4], True, *GOOD[5:]]),
+    json.dumps([*GOOD[:4], 10**400, *GOOD[5:]]),
+    json.dumps([*GOOD[:8], "a\nb", None]),
+    json.dumps([*GOOD[:8], ["a"], None]),
+    json.dumps([*GOOD[:9], 2**53]),
+    json.dumps(GOOD) + " " * 8_192,
+    *(json.dumps([1.5, name, *GOOD[2:]]) for name in (*GARBAGE_NAMES, "\ud800", 7)),
+]
+
+
+@pytest.mark.parametrize("query", ["", "?decode_responses=True", "?protocol=3"])
+async def test_values_that_nobody_published_are_counted_and_spoil_no_other(
+    place: Place, query: str
+) -> None:
+    store = place.store(query=query)
+    await store.publish([beat()])
+    for number, value in enumerate(GARBAGE):
+        await place.tell("HSET", place.beats, f"{number}", value)
+    untyped: Any = place.client
+    await untyped.hset(place.beats, b"\xff", b"\xff")
+    read = await store.read()
+    assert [held.worker for held in read.beats] == ["worker"]
+    assert read.dropped == len(GARBAGE) + 1
+
+
+async def test_fields_that_nobody_published_are_no_obstacle(place: Place) -> None:
+    store = place.store()
+    await store.publish([beat()])
+    for field in ("", "\n", "worker", "[" * 9_000):
+        await place.tell("ZADD", place.kept, 1, field)
+        await place.tell("HSET", place.beats, field, "x")
+    await store.publish([beat(publish_number=2)])
+    read = await store.read()
+    assert (set(numbers(read).values()), read.dropped) == ({2}, 0)
+
+
+async def test_of_too_many_those_that_are_kept_longest_are_read_and_the_rest_is_counted(
+    place: Place,
+) -> None:
+    store = place.store(max_rows=1_500)
+    await store.publish([beat(instance=f"{number}") for number in range(2_000)])
+    await store.publish([beat("slow", timeout_seconds=600.0)])
+    read = await store.read()
+    assert (len(read.beats), read.dropped) == (1_500, 501)
+    assert "slow" in {held.worker for held in read.beats}
+
+
+async def test_of_too_many_those_that_are_gone_meanwhile_are_counted(place: Place) -> None:
+    store = place.store(max_rows=2)
+    await store.publish([beat(instance=f"{number}") for number in range(4)])
+    await place.tell("DEL", place.kept)
+    assert (await store.read())[1:] == ([], 4)
+    await place.tell("ZADD", place.kept, 1, "nobody")
+    assert (await store.read())[1:] == ([], 4)
+
+
+async def test_the_clock_is_there_without_any_beat(place: Place) -> None:
+    first, second = await place.store().read(), await place.store().read()
+    assert 0 < first.server_now <= second.server_now
+    assert (first.beats, first.dropped) == ([], 0)
+
+
+# --- what is removed
+
+
+async def test_no_key_is_without_an_expiry_and_none_is_shortened(place: Place) -> None:
+    store = place.store()
+    await store.publish([beat(timeout_seconds=600.0)])
+    await store.publish([beat("other", timeout_seconds=1.0)])
+    assert await place.keys() == sorted([place.beats, place.kept, place.last])
+    for key in await place.keys():
+        assert 9_500 < await place.tell("TTL", key) <= 9_600
+    for key in await place.keys():
+        await place.tell("PERSIST", key)
+    await store.publish([beat("other", timeout_seconds=1e300)])
+    for key in await place.keys():
+        assert await place.tell("TTL", key) > 3_600
+
+
+async def test_beats_of_the_long_gone_are_removed_so_many_at_once(place: Place) -> None:
+    store = place.store()
+    instances = [f"{number}" for number in range(701)]
+    await store.publish([beat(instance=instance) for instance in instances])
+    await place.expire(*instances[:-1])
+    for left in (201, 1, 1):
+        await store.publish([beat("other")])
+        read = await store.read()
+        assert sum(held.worker == "worker" for held in read.beats) == left
+    assert await place.tell("ZCARD", place.kept) == 2
+
+
+async def test_the_beat_of_a_worker_that_was_published_last_is_never_removed(
+    place: Place,
+) -> None:
+    store = place.store()
+    await store.publish([beat(instance="1"), beat(instance="2"), beat("alone", "1")])
+    await store.publish([beat(instance="1", publish_number=2)])
+    await place.expire("1", "2")
+    await place.expire("1", worker="alone")
+    await store.publish([beat("other")])
+    left = {held[:2] for held in (await store.read()).beats}
+    assert left == {("worker", "1"), ("alone", "1"), ("other", "instance")}
+    # It is not looked at again by each publish.
+    assert await place.tell("ZCOUNT", place.kept, "-inf", 1) == 0
+
+
+async def test_what_is_retired_leaves_nothing(place: Place) -> None:
+    store = place.store()
+    await store.publish([beat(instance="1"), beat(instance="2")])
+    await store.retire("worker", "1", "token")
+    assert await place.tell("HLEN", place.last) == 1
+    await store.retire("worker", "2", "token")
+    assert await place.keys() == []
+
+
+# --- connections
+
+
+async def test_two_loops_have_a_client_each_and_close_ends_both(place: Place) -> None:
+    store = place.store()
+    with loop_in_thread() as loop:
+        await asyncio.gather(
+            store.publish([beat("here")]), loop.run(store.publish([beat("there")]))
+        )
+        assert {held.worker for held in (await loop.run(store.read())).beats} == {"here", "there"}
+        await store.close()
+    assert len((await store.read()).beats) == 2
+
+
+async def test_a_process_that_begins_leaves_the_parents_connection(place: Place) -> None:
+    store = place.store()
+    await store.publish([beat()])
+    (parents,) = store._clients._clients.values()
+    store.begin_process()
+    await store.publish([beat(publish_number=2)])
+    assert set(numbers(await store.read()).values()) == {2}
+    assert await parents.execute_command("PING")
+    await parents.aclose()
+
+
+async def test_a_restart_of_the_server_between_two_publishes_is_no_failure(
+    own: Place, own_redis: OwnRedis
+) -> None:
+    store = own.store()
+    await store.publish([beat()])
+    own_redis.stop()
+    with pytest.raises((RedisConnectionError, OSError)):
+        await store.publish([beat(publish_number=2)])
+    own_redis.start()
+    assert (await store.read()).beats == []
+    await store.publish([beat(publish_number=3)])
+    own_redis.restart()
+    await store.publish([beat(publish_number=4)])
+    assert set(numbers(await store.read()).values()) == {4}
+
+
+async def test_scripts_that_the_server_has_forgotten_are_said_again(own: Place) -> None:
+    store = own.store()
+    await store.publish([beat()])
+    await own.tell("SCRIPT", "FLUSH")
+    await store.publish([beat(publish_number=2)])
+    assert set(numbers(await store.read()).values()) == {2}
+
+
+async def test_an_emptied_server_is_filled_again(own: Place) -> None:
+    store = own.store()
+    await store.publish([beat()])
+    await own.tell("FLUSHALL")
+    assert (await store.read()).beats == []
+    await store.publish([beat(publish_number=2)])
+    assert set(numbers(await store.read()).values()) == {2}
+
+
+async def test_a_server_that_may_not_be_written_to_is_its_own_error(own: Place) -> None:
+    store = own.store()
+    await store.publish([beat()])
+    await own.tell("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(ResponseError):
+        await store.publish([beat(publish_number=2)])
+    assert set(numbers(await store.read()).values()) == {1}
+    await own.tell("CONFIG", "SET", "maxmemory", 0)
+    await store.publish([beat(publish_number=3)])
+    assert set(numbers(await store.read()).values()) == {3}
+
+
+async def test_cut_off_while_the_server_is_frozen_the_next_answer_is_the_right_one(
+    own: Place, own_redis: OwnRedis
+) -> None:
+    store = own.store()
+    await store.publish([beat()])
+    own_redis.freeze()
+    for _ in range(3):
+        cut_off = asyncio.create_task(store.read())
+        await asyncio.sleep(0.05)
+        cut_off.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cut_off
+    own_redis.thaw()
+    await store.publish([beat(publish_number=2)])
+    await store.retire("nobody", "instance", "token")
+    assert set(numbers(await store.read()).values()) == {2}
+
+
+# --- what is refused
+
+
+def test_options_that_cannot_be() -> None:
+    with pytest.raises(InvalidNameError):
+        RedisHeartbeatStore("redis://host", namespace="")
+    with pytest.raises(InvalidOptionError, match="max_rows"):
+        RedisHeartbeatStore("redis://host", max_rows=0)
+    with pytest.raises(InvalidOptionError, match="it may be of redis, rediss, unix"):
+        RedisHeartbeatStore("http://host")

@@ -553,8 +553,6 @@ with asyncio.Runner() as runner:
             await store.publish([beat("child")])
             await store.close()
         store.begin_process()
-        asyncio.set_event_loop(None)
-        asyncio._set_running_loop(None)
         with asyncio.Runner() as other:
             other.run(publish())
         os._exit(0)
@@ -568,6 +566,18 @@ assert sorted(held.worker for held in read.beats) == ["child", "parent"], read
 async def test_a_forked_child_begins_anew_and_leaves_the_parents_connection(place: Place) -> None:
     code = [sys.executable, "-c", FORK, place.url, place.namespace]
     assert subprocess.run(code, timeout=60, check=False).returncode == 0
+
+
+async def test_a_process_that_begins_leaves_the_parents_connection(place: Place) -> None:
+    store = place.store()
+    await store.publish([beat()])
+    (parents,) = store._databases._clients.values()
+    store.begin_process()
+    await store.publish([beat(publish_number=2)])
+    assert set(numbers(await store.read()).values()) == {2}
+    async with parents.engine.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await parents.close()
 
 
 async def test_a_restart_of_the_server_between_two_publishes_is_no_failure(

@@ -15,7 +15,7 @@ from cqrs_ddd_health import HeartbeatStore
 from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
 from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore
 from cqrs_ddd_health.heartbeats.sql_statements import TABLE
-from tests.extras.test_redis_store import aged
+from tests.clients import aged, async_redis
 from tests.heartbeat_machine import Age, machine_of
 from tests.servers import OwnRedis, SharedServer, shared_servers
 
@@ -80,7 +80,8 @@ def test_redis(own_redis: OwnRedis) -> None:
         store = RedisHeartbeatStore(own_redis.url, namespace=f"test-{uuid4()}")
 
         async def age(seconds: float) -> None:
-            await aged(own_redis.url, store._keys, seconds)
+            async with async_redis(own_redis.port) as client:
+                await aged(client, store._keys, seconds)
 
         return store, age
 

@@ -13,8 +13,7 @@ import pytest
 from cqrs_ddd_health import ComponentStatus, HealthRegistry, HeartbeatStore, StoredBeat
 from cqrs_ddd_health.heartbeats.from_url import store_from_url
 from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
-from tests.clients import async_redis, tell
-from tests.extras.test_redis_store import aged
+from tests.clients import aged, async_redis, tell
 from tests.fault_servers import FaultProxy
 from tests.faults.figures import Record
 from tests.processes import LOCALHOST
@@ -270,7 +269,8 @@ async def test_a_beat_from_the_future_is_not_immortal(own_redis: OwnRedis, names
     store = RedisHeartbeatStore(own_redis.url, namespace=namespace)
     await store.publish([StoredBeat(WORKER, "1", "token", 1, 0.0, 1.0, 0.1)])
     # What it held an hour from now, as if its clock had been set back since.
-    await aged(own_redis.url, store._keys, -HOUR)
+    async with async_redis(own_redis.port) as client:
+        await aged(client, store._keys, -HOUR)
     async with reading(own_redis.url, namespace) as registry:
         await until(registry, state("down"))
     await store.close()
