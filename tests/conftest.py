@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,3 +79,21 @@ def own_kafka(started_kafka: OwnKafka) -> OwnKafka:
     """A Kafka of our own, running and ready; the test may freeze, stop or kill it."""
     started_kafka.recover()
     return started_kafka
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "redis"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a heartbeat store, on each kind of server that is there."""
+    from tests.servers import shared_servers
+
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'beats.sqlite3'}"
+    if request.param == "redis":
+        redis: OwnRedis = request.getfixturevalue("own_redis")
+        return redis.url
+    if request.param == "postgresql":
+        postgres: OwnPostgres = request.getfixturevalue("own_postgres")
+        return postgres.url("asyncpg")
+    for server in shared_servers("mariadb"):
+        return server.url_for("aiomysql")
+    pytest.skip("MariaDB does not answer")

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.fault_servers import FaultProxy
 from tests.faults.figures import Record
 from tests.processes import LOCALHOST
 from tests.servers import OwnPostgres, OwnRedis
-from tests.sharing import STORE, WORKER, reading, state, until
+from tests.sharing import STORE, WORKER, is_gone, reading, state, until
 from tests.workers import OwnWorker
 
 TIMEOUT_SECONDS = 2.0
@@ -217,6 +218,50 @@ async def test_workers_that_are_killed_stopped_or_double(
             record(10, "stopped: down", await detected(registry, state("down")), "s")
             worker.thaw()
             record(10, "continued: up", await detected(registry, state("up")), "s")
+
+
+async def test_a_worker_that_is_frozen_or_stuck_is_down_and_comes_back(
+    store_url: str, namespace: str
+) -> None:
+    async with reading(store_url, namespace) as registry:
+        with OwnWorker(store_url, timeout_seconds=TIMEOUT_SECONDS, namespace=namespace) as worker:
+            await until(registry, state("up"))
+            worker.freeze()
+            await until(registry, state("down"))
+            worker.thaw()
+            await until(registry, state("up"))
+            worker.tell("stop")
+            await until(registry, state("down"))
+            worker.tell("go")
+            await until(registry, state("up"))
+
+
+async def test_a_worker_that_ends_takes_its_rows_along_and_one_that_crashes_leaves_them(
+    store_url: str, namespace: str
+) -> None:
+    async with reading(store_url, namespace) as registry:
+        with OwnWorker(store_url, timeout_seconds=TIMEOUT_SECONDS, namespace=namespace) as worker:
+            await until(registry, state("up"))
+            assert worker.end() == (0, "")
+            await until(registry, is_gone)
+        with OwnWorker(store_url, timeout_seconds=TIMEOUT_SECONDS, namespace=namespace) as worker:
+            await until(registry, state("up"))
+            code, said = worker.end("crash")
+            assert code == 1
+            assert said.endswith("LookupError: told to crash\n")
+            await until(registry, state("down"))
+
+
+async def test_two_processes_under_one_name_are_a_conflict_until_one_ends(
+    store_url: str, namespace: str
+) -> None:
+    arguments: dict[str, Any] = {"timeout_seconds": 5, "namespace": namespace, "instance": "one"}
+    async with reading(store_url, namespace) as registry:
+        with OwnWorker(store_url, **arguments), OwnWorker(store_url, **arguments) as second:
+            report = await until(registry, state("degraded"))
+            assert len(report.heartbeats) == 2
+            assert second.end() == (0, "")
+            await until(registry, state("up"))
 
 
 # --- clocks
