@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from cqrs_ddd_health.evaluation import Beat
-from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
+from cqrs_ddd_health.protocols import BeatsRead
 
 __all__ = ["BeatReader", "Looked"]
 
@@ -61,25 +61,28 @@ class BeatReader:
         seen: dict[_Key, _Seen] = {}
         beats: list[Beat] = []
         doubtful = 0
+        server_now, known = read.server_now, self._seen
         for stored in read.beats:
-            if stored.token == own_token:
+            worker, instance, token, number, age, timeout, interval, phase, progress, stamp = stored
+            if token == own_token:
                 continue  # of these we know better
-            key = (stored.worker, stored.instance, stored.token)
-            last = self._seen.get(key)
+            key = worker, instance, token
+            last = known.get(key)
             if last is None:
-                doubt = stored.stamp > read.server_now
-                last = _Seen(stored.publish_number, now, None, doubt)
-            elif last.publish_number != stored.publish_number:
-                last = _Seen(stored.publish_number, now, self._looked_at, doubtful=False)
+                last = _Seen(number, now, None, stamp > server_now)
+            elif last.publish_number != number:
+                last = _Seen(number, now, self._looked_at, doubtful=False)
             seen[key] = last
             if last.doubtful:
-                age = _age_from_the_future(stored, now - last.at)
+                elapsed = now - last.at
+                if elapsed < 2 * interval:
+                    doubtful += 1
+                    continue
+                age = max(age, timeout) + interval + elapsed
             else:
-                age = _age(stored, read.server_now, last, now)
-            if age is None:
-                doubtful += 1
-            else:
-                beats.append(_beat(stored, age))
+                age = _age(age, server_now - stamp, last, now)
+            beat = (worker, instance, age, timeout, interval, phase, progress, False, token)
+            beats.append(Beat._make(beat))  # ten thousand times in a report
         self._seen = seen
         self._looked_at = began
         return Looked(beats, doubtful)
@@ -90,31 +93,9 @@ class BeatReader:
         self._looked_at = None
 
 
-def _age(stored: StoredBeat, server_now: float, seen: _Seen, now: float) -> float:
-    age = stored.age_seconds
-    first = age + max(server_now - stored.stamp, 0.0)
-    low = age + max(now - seen.at, 0.0)
+def _age(age: float, elapsed: float, seen: _Seen, now: float) -> float:
+    first, low = elapsed, now - seen.at
+    oldest = max(first, low, 0.0)
     if seen.before is None:
-        return max(first, low)
-    return min(max(first, low), age + max(now - seen.before, 0.0))
-
-
-def _age_from_the_future(stored: StoredBeat, elapsed: float) -> float | None:
-    interval = stored.publish_interval_seconds
-    if elapsed < 2 * interval:
-        return None
-    return max(stored.age_seconds, stored.timeout_seconds) + interval + elapsed
-
-
-def _beat(stored: StoredBeat, age: float) -> Beat:
-    return Beat(
-        stored.worker,
-        stored.instance,
-        age,
-        stored.timeout_seconds,
-        stored.publish_interval_seconds,
-        stored.phase,
-        stored.progress,
-        local=False,
-        token=stored.token,
-    )
+        return age + oldest
+    return age + min(oldest, max(now - seen.before, 0.0))
