@@ -86,9 +86,9 @@ class SqlHeartbeatStore:
         """Put these beats in place of what is held under their (worker, instance, token)."""
         if not beats:
             return
-        command, values = self._statements.upsert(sorted(beats, key=key_of))
+        ordered = sorted(beats, key=key_of)
         async with self._transaction() as connection:
-            await connection.execute(command, values)
+            await self._statements.upsert(connection, ordered)
         if next(self._publishes) % PUBLISHES_PER_PRUNE == 0:
             await self._prune()
 

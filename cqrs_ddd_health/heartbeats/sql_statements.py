@@ -25,6 +25,7 @@ from sqlalchemy import (
     Executable,
     FromClause,
     MetaData,
+    Select,
     String,
     Table,
     Text,
@@ -81,6 +82,7 @@ TABLE = Table(
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",
 )
+_OLD, _LATER = TABLE.alias("old"), TABLE.alias("later")
 _KEY = ("namespace", "worker", "instance", "token")
 _PUBLISHED = tuple(field for field in StoredBeat._fields if field != "stamp")
 _UPDATED = tuple(field for field in _PUBLISHED if field not in _KEY)
@@ -90,7 +92,6 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _ANOTHER_BOOT_SECONDS = 1e9
 
 _Number: TypeAlias = "ColumnElement[float]"
-_Command: TypeAlias = "tuple[Executable, dict[str, object] | list[dict[str, object]]]"
 
 
 class SqlStatements(Protocol):
@@ -101,8 +102,8 @@ class SqlStatements(Protocol):
         """Returns the clock, the number of all rows, and the rows that were published last."""
         ...
 
-    def upsert(self, beats: Sequence[StoredBeat]) -> _Command:
-        """Return what puts these in place of what is held."""
+    async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
+        """Put these in place of what is held, in one batch."""
         ...
 
     def retire(self, worker: str, instance: str, token: str) -> Executable:
@@ -121,23 +122,8 @@ class SqlStatements(Protocol):
 def statements_of(dialect: str, namespace: str, max_rows: int) -> SqlStatements:
     """Return what is said to a database that SQLAlchemy gives that name."""
     if dialect == "postgresql":
-        # A read that waited has seen what was published meanwhile: its clock is of after that.
-        stamp = _epoch_of_postgres("statement_timestamp()")
-        now = _epoch_of_postgres("clock_timestamp()")
-        return _Core(
-            postgresql.insert(TABLE), stamp, now, namespace=namespace, max_rows=max_rows, boot=None
-        )
-    if dialect == "sqlite":
-        clock: _Number = func.cqrs_health_clock(type_=Double())
-        return _Core(
-            sqlite.insert(TABLE),
-            clock,
-            clock,
-            namespace=namespace,
-            max_rows=max_rows,
-            boot=this_boot(),
-        )
-    return _Json(namespace, max_rows)
+        return _Postgres(namespace, max_rows)
+    return _Sqlite(namespace, max_rows) if dialect == "sqlite" else _Mysql(namespace, max_rows)
 
 
 def _epoch_of_postgres(moment: str) -> _Number:
@@ -152,45 +138,60 @@ def this_boot() -> str:
         return ""
 
 
-class _Core:
-    """PostgreSQL and SQLite: a batch of one statement, and a delete that finds its rows itself."""
+class _Postgres:
+    """A batch of one statement for each row, which its drivers send in one go."""
 
-    def __init__(
-        self,
-        insert: postgresql.Insert | sqlite.Insert,
-        stamp: _Number,
-        now: _Number,
-        *,
-        namespace: str,
-        max_rows: int,
-        boot: str | None,
-    ) -> None:
+    def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = namespace
-        self._boot = boot
-        of_this_boot = true() if boot is None else TABLE.c.boot == boot
-        stamp_or_none = case((of_this_boot, TABLE.c.stamp))
-        self.read = _read(now, namespace, max_rows, stamp_or_none, self._last(TABLE))
-        new: dict[str, object] = {"stamp": stamp, "boot": boot}
-        inserted = insert.values(new)
-        kept: dict[str, object] = {name: inserted.excluded[name] for name in _UPDATED}
-        self._upsert = inserted.on_conflict_do_update(index_elements=_KEY, set_=kept | new)
-        old = TABLE.alias("old")
-        gone = (
-            select(*(old.c[name] for name in _KEY))
-            .where(_is_gone(old, now, namespace, self._last))
-            .order_by(*(old.c[name] for name in _KEY))
-            .limit(MAX_PRUNED)
-            # Two who prune at once would wait for each other.
-            .with_for_update(skip_locked=True)
+        # A read that waited has seen what was published meanwhile: its clock is of after that.
+        now = _epoch_of_postgres("clock_timestamp()")
+        self.read = _read(now, namespace, max_rows, TABLE.c.stamp, _stamp(TABLE))
+        inserted = postgresql.insert(TABLE).values(
+            stamp=_epoch_of_postgres("statement_timestamp()")
         )
-        # PostgreSQL may run a plain subquery again and again, each time for other rows. Python's
-        # sqlite3 knows no DELETE that does not begin with that word.
-        found = select(gone.cte("gone")) if boot is None else gone
-        key = tuple_(*(TABLE.c[name] for name in _KEY))
-        self._prune = delete(TABLE).where(key.in_(found))
+        kept = {name: inserted.excluded[name] for name in (*_UPDATED, "stamp")}
+        self._upsert = inserted.on_conflict_do_update(index_elements=_KEY, set_=kept)
+        # Two who prune at once would wait for each other. And a plain subquery may be run again
+        # and again, each time for other rows.
+        gone = _gone(now, namespace, _stamp).with_for_update(skip_locked=True).cte("gone")
+        self._prune = delete(TABLE).where(_key().in_(select(gone)))
 
-    def upsert(self, beats: Sequence[StoredBeat]) -> _Command:
-        return self._upsert, [_published(beat, self._namespace) for beat in beats]
+    async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
+        rows = [
+            {"namespace": self._namespace, **dict(zip(_PUBLISHED, beat, strict=False))}
+            for beat in beats
+        ]
+        await connection.execute(self._upsert, rows)
+
+    def retire(self, worker: str, instance: str, token: str) -> Executable:
+        return _retire(self._namespace, worker, instance, token)
+
+    def plain(self, row: Sequence[object]) -> Sequence[object]:
+        return row
+
+    async def prune(self, connection: AsyncConnection) -> int:
+        return (await connection.execute(self._prune)).rowcount
+
+
+class _Sqlite:
+    """The same, in the driver's own words: SQLAlchemy's cost more than what SQLite does."""
+
+    def __init__(self, namespace: str, max_rows: int) -> None:
+        self._namespace = namespace
+        self._boot = this_boot()
+        now: _Number = func.cqrs_health_clock(type_=Double())
+        stamp_or_none = case((TABLE.c.boot == self._boot, TABLE.c.stamp))
+        self.read = _read(now, namespace, max_rows, stamp_or_none, self._last(TABLE))
+        inserted = sqlite.insert(TABLE).values(stamp=now)
+        kept = {name: inserted.excluded[name] for name in (*_UPDATED, "stamp", "boot")}
+        upsert = inserted.on_conflict_do_update(index_elements=_KEY, set_=kept)
+        given = ["namespace", *_PUBLISHED, "boot"]
+        self._upsert = str(upsert.compile(dialect=sqlite.dialect(), column_keys=given))
+        self._prune = delete(TABLE).where(_key().in_(_gone(now, namespace, self._last)))
+
+    async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
+        rows = [(self._namespace, *beat[: len(_PUBLISHED)], self._boot) for beat in beats]
+        await connection.exec_driver_sql(self._upsert, rows)
 
     def retire(self, worker: str, instance: str, token: str) -> Executable:
         return _retire(self._namespace, worker, instance, token)
@@ -202,13 +203,11 @@ class _Core:
         return (await connection.execute(self._prune)).rowcount
 
     def _last(self, table: FromClause) -> _Number:
-        stamp: _Number = table.c.stamp
-        if self._boot is None:
-            return stamp
+        stamp = _stamp(table)
         return case((table.c.boot == self._boot, stamp), else_=stamp - _ANOTHER_BOOT_SECONDS)
 
 
-class _Json:
+class _Mysql:
     """MySQL and MariaDB: a batch is one JSON document, which their drivers send in one go."""
 
     def __init__(self, namespace: str, max_rows: int) -> None:
@@ -217,18 +216,13 @@ class _Json:
         self._upsert = _mysql_upsert(self._namespace)
         self._prune = _MYSQL_PRUNE.bindparams(namespace=namespace.encode().hex())
         self.read = _read(now, self._namespace, max_rows, TABLE.c.stamp, TABLE.c.stamp)
-        key = [TABLE.c[name] for name in _KEY]
-        self._gone = (
-            select(*(func.hex(column) for column in key[1:]))
-            .where(_is_gone(TABLE, now, self._namespace, lambda table: table.c.stamp))
-            .order_by(*key)
-            .limit(MAX_PRUNED)
-        )
+        key = (func.hex(_OLD.c[name]) for name in _KEY[1:])
+        self._gone = _gone(now, self._namespace, _stamp).with_only_columns(*key)
 
-    def upsert(self, beats: Sequence[StoredBeat]) -> _Command:
+    async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
         # Of ASCII alone: whatever the connection's character set, these are the same characters.
         given = json.dumps([beat[: len(_PUBLISHED)] for beat in beats])
-        return self._upsert, {"given": given}
+        await connection.execute(self._upsert, {"given": given})
 
     def retire(self, worker: str, instance: str, token: str) -> Executable:
         names = map(_bytes, (worker, instance, token))
@@ -253,8 +247,12 @@ def _bytes(name: str) -> ColumnElement[object]:
     return func.unhex(name.encode().hex())
 
 
-def _published(beat: StoredBeat, namespace: str) -> dict[str, object]:
-    return {"namespace": namespace, **dict(zip(_PUBLISHED, beat, strict=False))}
+def _stamp(table: FromClause) -> _Number:
+    return table.c.stamp
+
+
+def _key() -> ColumnElement[tuple[object, ...]]:
+    return tuple_(*(TABLE.c[name] for name in _KEY))
 
 
 def _read(
@@ -274,18 +272,23 @@ def _read(
     return select(clock, beats).select_from(clock.outerjoin(beats, true()))
 
 
-def _is_gone(
-    table: FromClause, now: _Number, namespace: object, last: Callable[[FromClause], _Number]
-) -> ColumnElement[bool]:
-    """Whether it has not been published for so long, and another of its worker has since."""
-    later = TABLE.alias("later")
+def _gone(
+    now: _Number, namespace: object, last: Callable[[FromClause], _Number]
+) -> Select[*tuple[object, ...]]:
+    """The keys of some rows not published for so long, while another of the worker has been."""
     # Divided and not multiplied: no number that stands in a row is then too large.
-    is_silent = (now - KEPT_SECONDS - last(table)) / KEPT_TIMEOUTS > table.c.timeout_seconds
-    is_later = tuple_(last(later), later.c.instance, later.c.token) > tuple_(
-        last(table), table.c.instance, table.c.token
+    is_silent = (now - KEPT_SECONDS - last(_OLD)) / KEPT_TIMEOUTS > _OLD.c.timeout_seconds
+    is_later = tuple_(last(_LATER), _LATER.c.instance, _LATER.c.token) > tuple_(
+        last(_OLD), _OLD.c.instance, _OLD.c.token
     )
-    is_of_it = and_(later.c.namespace == namespace, later.c.worker == table.c.worker)
-    return and_(table.c.namespace == namespace, is_silent, exists().where(is_of_it, is_later))
+    is_of_it = and_(_LATER.c.namespace == namespace, _LATER.c.worker == _OLD.c.worker)
+    key = [_OLD.c[name] for name in _KEY]
+    return (
+        select(*key)
+        .where(_OLD.c.namespace == namespace, is_silent, exists().where(is_of_it, is_later))
+        .order_by(*key)
+        .limit(MAX_PRUNED)
+    )
 
 
 def _retire(*key: object) -> Executable:
