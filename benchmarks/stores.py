@@ -14,10 +14,10 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiomysql
 import aiosqlite
 import asyncpg
 import redis.asyncio
@@ -224,7 +224,8 @@ async def _postgres() -> AsyncGenerator[Bare]:
 
 @asynccontextmanager
 async def _mariadb() -> AsyncGenerator[Bare]:
-    connection: Any = await aiomysql.connect(host="127.0.0.1", user="root", db="test")
+    library: Any = import_module("aiomysql")  # which has no types
+    connection: Any = await library.connect(host="127.0.0.1", user="root", db="test")
     cursor: Any = await connection.cursor()
     await cursor.execute(_COLUMNS)
     upsert = (
