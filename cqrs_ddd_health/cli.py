@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from importlib import import_module
 
-from .terminal import OutputError, write
+from .terminal import OutputError, UsageError, write
 
 # `probe` is a new process every few seconds: what it does not need is imported where it is used.
 TYPE_CHECKING = False
@@ -42,10 +42,6 @@ or look at an example:
   cqrs-health {0} --demo"""
 
 
-class _UsageError(Exception):
-    """What the user asked for cannot be done; the message says why and what can."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
@@ -54,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _options(arguments)
         code: int = options.run(options)
-    except _UsageError as error:
+    except UsageError as error:
         sys.stderr.write(f"{error}\n")
         return USAGE
     except OutputError as error:
@@ -83,7 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     _describe_serve(commands.add_parser("serve", help="answer health probes over HTTP"))
     _describe_check(commands.add_parser("check", help="run the checks and print a table"))
     _describe_probe(commands.add_parser("probe", help="ask a URL, or look at a file"))
-    _describe_export(commands.add_parser("export", help="write the JSON Schemas"))
+    _describe_export(
+        commands.add_parser(
+            "export", help="write the JSON Schemas, or print the DDL of shared beats"
+        )
+    )
     return parser
 
 
@@ -174,10 +174,17 @@ def _describe_probe(probe: argparse.ArgumentParser) -> None:
 
 
 def _describe_export(export: argparse.ArgumentParser) -> None:
-    export.description = "Write the JSON Schemas of reports, answers and settings, a file each."
-    export.add_argument("what", choices=["schemas"], help="what to write")
+    export.description = (
+        "schemas: write the JSON Schemas of reports, answers and settings, a file each. ddl: print "
+        "the statement that makes the table of shared heartbeats, for an account that may not."
+    )
+    export.add_argument("what", choices=["ddl", "schemas"], help="what to export")
     export.add_argument(
-        "directory", nargs="?", default="schemas", metavar="DIRECTORY", help="where to (./schemas)"
+        "where",
+        nargs="?",
+        metavar="WHERE",
+        help="the directory of the schemas (./schemas); postgresql, mysql, mariadb or sqlite, of "
+        "CQRS_HEALTH_HEARTBEAT_STORE_URL if not given",
     )
     export.set_defaults(run=_export)
 
@@ -204,11 +211,11 @@ def _url_failure(options: argparse.Namespace) -> str | None:
     from .probe import probe
 
     if options.max_age is not None:
-        raise _UsageError("cqrs-health: --max-age is for --file")
+        raise UsageError("cqrs-health: --max-age is for --file")
     try:
         return probe(options.url, options.timeout)
     except ValueError as error:
-        raise _UsageError(f"cqrs-health: {error}") from None
+        raise UsageError(f"cqrs-health: {error}") from None
 
 
 def _file_failure(options: argparse.Namespace) -> str | None:
@@ -218,15 +225,9 @@ def _file_failure(options: argparse.Namespace) -> str | None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from pathlib import Path
+    from .exporting import export
 
-    from .schema import write_schemas
-
-    try:
-        files = write_schemas(Path(options.directory))
-    except OSError as error:
-        raise _UsageError(f"cqrs-health: cannot write the schemas: {error}") from None
-    write("".join(f"{file}\n" for file in files))
+    write(export(options.what, options.where))
     return OK
 
 
@@ -238,7 +239,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         from .server import serve
     except ImportError:
-        raise _UsageError(
+        raise UsageError(
             "cqrs-health: serving needs uvicorn: pip install 'cqrs-ddd-health[uvicorn]'"
         ) from None
     from .transitions import show_on_stderr
@@ -316,11 +317,11 @@ def _registry(options: argparse.Namespace) -> HealthRegistry:
         settings = HealthSettings.from_environment(strict=options.strict_settings)
         registry = _chosen(options, settings)
     except HealthError as error:
-        raise _UsageError(f"cqrs-health: {error}") from None
+        raise UsageError(f"cqrs-health: {error}") from None
     _look_for_unclaimed(registry, strict=options.strict_settings)
     explained = options.command == "check" and options.explain and registry.names
     if registry.is_empty and not explained:
-        raise _UsageError(_NOTHING.format(options.command))
+        raise UsageError(_NOTHING.format(options.command))
     return registry
 
 
@@ -330,7 +331,7 @@ def _look_for_unclaimed(registry: HealthRegistry, *, strict: bool) -> None:
 
     unknown = unclaimed(registry.settings, registry.names)
     if unknown and strict:
-        raise _UsageError(f"cqrs-health: {'; '.join(unknown)}")
+        raise UsageError(f"cqrs-health: {'; '.join(unknown)}")
     for complaint in unknown:
         sys.stderr.write(f"{complaint}\n")
 
@@ -353,9 +354,9 @@ def _demo(settings: HealthSettings) -> HealthRegistry:
     try:
         return demo_registry(settings)
     except ImportError as error:
-        raise _UsageError(f"cqrs-health: the demo's database: {error}") from None
+        raise UsageError(f"cqrs-health: the demo's database: {error}") from None
     except OSError as error:
-        raise _UsageError(
+        raise UsageError(
             f"cqrs-health: the demo cannot keep its database: {error}; "
             "set XDG_STATE_HOME to a directory that can be written to"
         ) from None
@@ -372,9 +373,9 @@ def _imported(path: str) -> HealthRegistry:
     # It is the application's code, which may raise anything, and exit if it is a script.
     except (Exception, SystemExit) as error:
         why = safe_text(f"{type(error).__name__}: {error}")
-        raise _UsageError(f"cqrs-health: no registry at {path!r}: {why}") from None
+        raise UsageError(f"cqrs-health: no registry at {path!r}: {why}") from None
     if not isinstance(registry, HealthRegistry):
-        raise _UsageError(
+        raise UsageError(
             f"cqrs-health: {path!r} is an instance of {type(registry).__name__}, "
             "it must be a HealthRegistry or a function that returns one"
         )
@@ -385,7 +386,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=_family(host), backlog=2048)
     except (OSError, OverflowError) as error:
-        raise _UsageError(
+        raise UsageError(
             f"cqrs-health: cannot listen on {host}:{port}: {error}; "
             "choose another with --port, 0 for any that is free"
         ) from None

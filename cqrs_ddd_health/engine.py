@@ -91,7 +91,8 @@ class Engine:
         from .heartbeats.from_url import store_from_url  # with modules that few applications need
 
         try:
-            return store_from_url(url, namespace)
+            store = store_from_url(url, namespace)
+            return None if isinstance(store, MemoryHeartbeatStore) else store
         except (HealthError, ImportError) as error:
             raise SettingsError(f"CQRS_HEALTH_HEARTBEAT_STORE_URL: {error}") from None
 

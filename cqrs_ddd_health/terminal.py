@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["OutputError", "write"]
+__all__ = ["OutputError", "UsageError", "write"]
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done; the message says why and what can."""
 
 
 class OutputError(Exception):

@@ -83,6 +83,7 @@ FLOORS = (
     (
         "exposure",
         "terminal",
+        "exporting",
         "web",
         "web.formats",
         "web.answers",

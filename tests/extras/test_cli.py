@@ -243,6 +243,60 @@ def test_an_output_that_cannot_be_written_to(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["postgresql"], {}),
+        ([], {"CQRS_HEALTH_HEARTBEAT_STORE_URL": "postgresql+asyncpg://user:hunter2@host/db"}),
+    ],
+)
+def test_the_table_of_shared_heartbeats(
+    directory: Path, arguments: list[str], variables: dict[str, str]
+) -> None:
+    environment = bare_environment(directory, **variables)
+    done = run_cli("export", "ddl", *arguments, environment=environment, directory=directory)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("CREATE TABLE IF NOT EXISTS cqrs_health_heartbeats (")
+    assert done.stdout.endswith(";\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [([], "which database? Name postgresql"), (["oracle"], "no table for that: it may be of")],
+)
+def test_no_table_for_a_database_that_is_not_known(
+    directory: Path, arguments: list[str], words: str
+) -> None:
+    assert words in refused(directory, "export", "ddl", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("gopher://user:hunter2@host", "there is no heartbeat store for gopher://"),
+        ("postgresql://user:hunter2@", "it names no host"),
+    ],
+)
+def test_a_store_that_there_is_not(directory: Path, url: str, words: str) -> None:
+    said = refused(
+        directory,
+        "check",
+        "--registry",
+        "my_health:registry",
+        CQRS_HEALTH_HEARTBEAT_STORE_URL=url,
+    )
+    assert f"CQRS_HEALTH_HEARTBEAT_STORE_URL: {words}" in said
+    assert "hunter2" not in said
+
+
+def test_beats_in_memory_are_shared_with_nobody(directory: Path) -> None:
+    environment = bare_environment(directory, CQRS_HEALTH_HEARTBEAT_STORE_URL="memory://")
+    arguments = ["check", "--registry", "my_health:registry"]
+    done = run_cli(*arguments, environment=environment, directory=directory)
+    assert done.returncode == 0
+    assert "heartbeat_store" not in done.stdout
+
+
 def test_demo_and_registry_exclude_each_other(directory: Path) -> None:
     said = refused(directory, "serve", "--demo", "--registry", "my_health:registry")
     assert "not allowed with" in said
