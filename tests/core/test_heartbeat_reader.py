@@ -38,6 +38,21 @@ def test_a_clock_that_jumps_forward_makes_nobody_old() -> None:
     assert ages(reader, 2.0, 3_702.0, stored(number=2, age=0.5, stamp=101.5)) == [2.5]
 
 
+def test_a_machine_that_slept_makes_nobody_old_before_he_could_beat() -> None:
+    reader = BeatReader()
+    ages(reader, 0.0, 100.0, stored())
+    ages(reader, 2.0, 102.0, stored(number=2, stamp=102.0))
+    # The store's clock went on, those of the processes did not.
+    assert ages(reader, 3.0, 3_703.0, stored(number=2, stamp=102.0)) == [3.0]
+
+
+def test_a_reader_that_was_paused_sees_what_happened_meanwhile() -> None:
+    reader = BeatReader()
+    ages(reader, 0.0, 100.0, stored(), stored(token="dead"))
+    alive, dead = stored(number=900, stamp=3_701.0), stored(token="dead")
+    assert ages(reader, 3_600.0, 3_702.0, alive, dead) == [1.0, 3_602.0]
+
+
 def test_a_clock_that_jumps_back_makes_nobody_young() -> None:
     reader = BeatReader()
     ages(reader, 0.0, 100.0, stored())
