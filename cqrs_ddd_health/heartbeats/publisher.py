@@ -96,7 +96,7 @@ class Publisher:
         self._news = asyncio.Event()
         self._left = asyncio.Event()
         self._ending = _Ending(0.0, goodbye=False)
-        self._asking: Task[None] | None = None
+        self._asking: set[Task[None]] = set()
 
     @property
     def is_running(self) -> bool:
@@ -191,11 +191,13 @@ class Publisher:
 
     async def _try(self, what: Coroutine[object, object, None]) -> None:
         """Await it for as long as a publish may take, and keep what it raised."""
-        if self._asking is not None and not self._asking.done():  # it ignores that it was cut off
+        if self._asking:  # it ignores that it was cut off
             what.close()
             return
-        asking = self._asking = asyncio.create_task(what)
+        asking = asyncio.create_task(what)
+        self._asking.add(asking)
         asking.add_done_callback(retrieve)
+        asking.add_done_callback(self._asking.discard)
         await asyncio.wait({asking}, timeout=PUBLISH_SECONDS)
         if not asking.done():
             asking.cancel()
@@ -234,8 +236,8 @@ class Publisher:
         self._ending = ending
         self._left.set()
         self._news.set()
-        if self._asking is not None:  # it would use up the time that is left
-            self._asking.cancel()
+        for asking in self._asking:  # it would use up the time that is left
+            asking.cancel()
 
 
 _living: weakref.WeakSet[Publisher] = weakref.WeakSet()

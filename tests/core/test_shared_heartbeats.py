@@ -23,6 +23,7 @@ from cqrs_ddd_health.heartbeats.publisher import Publisher, publish_interval
 from cqrs_ddd_health.heartbeats.shared import STORE
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import eventually, row_of
+from tests.core.test_heartbeat_stores import PlainStore
 
 
 class Store(MemoryHeartbeatStore):
@@ -253,6 +254,8 @@ async def test_a_busy_worker_that_makes_no_progress_is_degraded() -> None:
     assert row_of(await registry.report(), "idle").state == "up"
     registry.heartbeat("projection", phase="idle", progress=2)
     assert row_of(await registry.report(), "projection").state == "up"
+    registry.heartbeat("projection", phase="busy", progress=2)
+    await registry.report()
     registry.retire("projection")
     registry.expect("projection", stall_seconds=30)
     await registry.report()
@@ -483,6 +486,25 @@ def test_it_publishes_ten_times_within_the_smallest_timeout() -> None:
     assert publish_interval([600, 0]) == 5
     assert publish_interval([600, 20]) == 2
     assert publish_interval([0.001]) == 0.05
+
+
+async def test_a_publish_in_flight_does_not_use_up_the_time_for_a_goodbye() -> None:
+    store = Store()
+    store.hangs = True
+    async with sharing(store, 60) as (worker,):
+        worker.heartbeat("outbox")
+        await eventually(lambda: store.publishes == 1)
+        store.hangs = False
+        publisher_of(worker).leave()
+        assert [key[0] for key in store.retired] == ["outbox"]
+        assert publisher_of(worker).failure is None
+
+
+async def test_a_store_needs_no_more_than_the_protocol() -> None:
+    registry = HealthRegistry(60, heartbeat_store=PlainStore())
+    registry.heartbeat("outbox")
+    assert (await registry.report()).status == "healthy"
+    publisher_of(registry).leave()
 
 
 def test_who_leaves_before_it_began_leaves_at_once() -> None:
