@@ -16,7 +16,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 class OwnWorker:
-    """`tests.beating_worker` in a process; it is gone when the block is left."""
+    """`tests.beating_worker` in a process; it is gone when the block is left.
+
+    With `child`, a start method of multiprocessing, it is `tests.child_worker`, and only the URL,
+    the namespace and the environment count.
+    """
 
     def __init__(
         self,
@@ -27,10 +31,14 @@ class OwnWorker:
         name: str = "outbox",
         instance: str | None = None,
         environment: Mapping[str, str] | None = None,
+        child: str | None = None,
     ) -> None:
         arguments = [str(timeout_seconds), name, *([] if instance is None else [instance])]
+        command = ["tests.beating_worker", *arguments]
+        if child is not None:
+            command = ["tests.child_worker", child]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.beating_worker", *arguments],
+            [sys.executable, "-m", *command],
             env={
                 **os.environ,
                 "CQRS_HEALTH_HEARTBEAT_STORE_URL": url,

@@ -163,6 +163,7 @@ class Publisher:
                 return None
             self._loop = loop
             _living.add(self)
+            _have_children_leave_too()
             return loop
 
     def _run(self, loop: AbstractEventLoop) -> None:
@@ -246,6 +247,17 @@ _living: weakref.WeakSet[Publisher] = weakref.WeakSet()
 @atexit.register
 def _leave_all() -> None:
     """Say goodbye for every worker of this process, unless an exception ends it: see them stale."""
+    error = sys.exception()  # which ends a child of multiprocessing
     crashed = getattr(sys, "last_value", None) is not None
+    crashed = crashed or not isinstance(error, SystemExit | None)
     for publisher in list(_living):
         publisher.leave(goodbye=not crashed, for_good=True)
+
+
+def _have_children_leave_too() -> None:
+    """Say goodbye at the end of a process of multiprocessing: a forked one runs no `atexit`."""
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _leave_all, exitpriority=0)

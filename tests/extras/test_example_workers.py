@@ -38,6 +38,15 @@ EXAMPLES = {
         ("celery", "-A", "celery_worker", "worker", "--concurrency", "1"),
         "from celery_worker import greet; greet.delay('you')",
     ),
+    "saq_worker": Example(
+        ("saq", "saq_worker.settings"),
+        "import asyncio, saq_worker as w; asyncio.run(w.queue.enqueue('greet', name='you'))",
+    ),
+    "dramatiq_worker": Example(
+        ("dramatiq", "dramatiq_worker:broker", "--processes", "1", "--threads", "2"),
+        "from dramatiq_worker import greet; greet.send('you')",
+    ),
+    "apscheduler_worker": Example(("apscheduler_worker",), ""),
     "rq_worker": Example(
         (
             *("rq.cli", "worker", "--worker-class", "rq_worker.BeatingWorker"),
@@ -138,6 +147,7 @@ async def test_told_to_stop_it_leaves_the_report(
             assert process.wait(20) == 0
 
 
+@pytest.mark.parametrize("name", EXAMPLES.keys() - {"apscheduler_worker"}, indirect=True)
 async def test_it_does_not_beat_while_its_loop_waits_in_vain(
     name: str, environment: dict[str, str], broker: OwnRedis, tmp_path: Path
 ) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from tests.documents import blocks_of
 from tests.processes import wait_until
+from tests.servers import OwnRedis
 from tests.service import Service, bare_environment
-from tests.sharing import reading, state, until
+from tests.sharing import is_gone, reading, state, until
 from tests.workers import OwnWorker
 
 TIMEOUT_SECONDS = 1.0
@@ -40,6 +41,23 @@ async def test_one_beats_the_other_shows_it_and_sees_it_killed(
             failure = report.components[1].failure
             assert failure is not None
             assert failure.kind == "stale"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+async def test_a_child_of_multiprocessing_takes_its_rows_along_unless_it_crashes(
+    own_redis: OwnRedis, namespace: str, method: str
+) -> None:
+    url = own_redis.url
+    async with reading(url, namespace) as registry:
+        with OwnWorker(url, timeout_seconds=1, namespace=namespace, child=method) as worker:
+            await until(registry, state("up"))
+            assert worker.end() == (0, "")
+            await until(registry, is_gone)
+        with OwnWorker(url, timeout_seconds=1, namespace=namespace, child=method) as worker:
+            await until(registry, state("up"))
+            _, said = worker.end("crash")
+            assert said.endswith("LookupError: told to crash\n")
+            await until(registry, state("down"))
 
 
 async def test_namespaces_see_nothing_of_each_other(store_url: str, namespace: str) -> None:
