@@ -81,11 +81,17 @@ def own_kafka(started_kafka: OwnKafka) -> OwnKafka:
     return started_kafka
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "redis"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "store_url" in metafunc.fixturenames:
+        from tests.servers import shared_servers
+
+        shared = [server.name for server in shared_servers("mariadb")]
+        metafunc.parametrize("store_url", ["sqlite", "postgresql", "redis", *shared], indirect=True)
+
+
+@pytest.fixture
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a heartbeat store, on each kind of server that is there."""
-    from tests.servers import shared_servers
-
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path / 'beats.sqlite3'}"
     if request.param == "redis":
@@ -94,6 +100,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
         postgres: OwnPostgres = request.getfixturevalue("own_postgres")
         return postgres.url("asyncpg")
-    for server in shared_servers("mariadb"):
-        return server.url_for("aiomysql")
-    pytest.skip("MariaDB does not answer")
+    from tests.servers import shared_servers
+
+    (server,) = shared_servers(request.param)
+    return server.url_for("aiomysql")
