@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import beats, memory, probing, refresh, reports, serving, starting, stores, waiting
+from . import beats, killed, memory, probing, refresh, reports, serving, starting, stores, waiting
 from .measure import Result
 from .table import merged, section, write_raw
 
@@ -20,6 +20,7 @@ SUBJECTS: dict[str, Callable[[int], Iterable[Result]]] = {
     waiting.SUBJECT: waiting.measure,
     beats.SUBJECT: beats.measure,
     stores.SUBJECT: stores.measure,
+    killed.SUBJECT: killed.measure,
     serving.SUBJECT: serving.measure,
     starting.SUBJECT: starting.measure,
     probing.SUBJECT: probing.measure,

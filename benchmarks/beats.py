@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 
 from cqrs_ddd_health import HealthRegistry
+from cqrs_ddd_health.heartbeats.from_url import store_from_url
 
 from .measure import Result, at_most, compared, taking_turns
 
@@ -19,16 +23,25 @@ _TARGET = at_most(2.5)
 
 def measure(rounds: int) -> Iterable[Result]:
     """Compare one worker's beats."""
-    mine, other = taking_turns(_ours, _theirs, rounds=rounds, calls=BEATS_IN_A_TURN)
-    yield compared(SUBJECT, "a worker's beat", mine, other, _TARGET)
+    yield _compared("a worker's beat", HealthRegistry(), rounds)
+    with tempfile.TemporaryDirectory() as directory:
+        store = store_from_url(f"sqlite+aiosqlite:///{directory}/beats.sqlite3", "default")
+        registry = HealthRegistry(heartbeat_store=store)
+        yield _compared("a worker's beat, shared through SQLite", registry, rounds)
+        registry.retire("worker")
+        asyncio.run(registry.aclose())
 
 
-_registry = HealthRegistry()
+def _compared(what: str, registry: HealthRegistry, rounds: int) -> Result:
+    ours = partial(_ours, registry)
+    mine, other = taking_turns(ours, _theirs, rounds=rounds, calls=BEATS_IN_A_TURN)
+    return compared(SUBJECT, what, mine, other, _TARGET)
+
+
 _dict: dict[str, float] = {}
 
 
-def _ours(calls: int) -> float:
-    registry = _registry
+def _ours(registry: HealthRegistry, calls: int) -> float:
     name = "worker"
     began = time.perf_counter()
     for _ in range(calls):

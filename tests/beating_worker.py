@@ -1,11 +1,13 @@
 """A worker as a process of its own: it beats until it is told otherwise.
 
 `python -m tests.beating_worker TIMEOUT NAME [INSTANCE]`. A line on stdin is what it does next:
-`stop` beating, beat again with `go`, `exit`, or `crash` by an exception.
+`stop` beating, beat again with `go`, `exit`, or `crash` by an exception. With `WORKERS=50` it is
+that many workers, NAME and a number each.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -18,13 +20,16 @@ def main() -> None:
     timeout, name, *instances = sys.argv[1:]
     instance = instances[0] if instances else None
     registry = HealthRegistry(float(timeout))
+    many = int(os.environ.get("WORKERS", "0"))
+    workers = [f"{name} {number}" for number in range(many)] or [name]
     beating, ended = threading.Event(), threading.Event()
     beating.set()
 
     def beat() -> None:
         while not ended.is_set():
             beating.wait()
-            registry.heartbeat(name, instance=instance)
+            for worker in workers:
+                registry.heartbeat(worker, instance=instance)
             ended.wait(BEAT_SECONDS)  # libfaketime breaks time.sleep
 
     threading.Thread(target=beat, daemon=True).start()
