@@ -461,6 +461,28 @@ async def assert_wants_the_table(place: Place) -> None:
     assert len((await store.read()).beats) == 1
 
 
+async def test_who_is_refused_because_another_made_the_table_uses_that_one(
+    sqlite: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sqlite.store()
+    await store.publish([beat()])
+    database = await store._databases.get()
+    database.has_table = False
+    looks: list[bool] = []
+
+    async def sees_it_late() -> bool:
+        looks.append(True)
+        return len(looks) > 1
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OperationalError("CREATE TABLE", {}, Exception("it is there"))
+
+    monkeypatch.setattr(database, "_finds_table", sees_it_late)
+    monkeypatch.setattr("sqlalchemy.schema.CreateTable", refuse)
+    assert len((await store.read()).beats) == 1
+    assert len(looks) == 2
+
+
 async def test_the_table_is_made_by_many_at_once(postgres: Place) -> None:
     for _ in range(3):
         await postgres.tell("DROP TABLE IF EXISTS cqrs_health_heartbeats")
