@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .catalog import Catalog
 from .configured import ConfiguredChecks
 from .errors import HealthError, SettingsError
+from .flights import Slot
 from .heartbeats.memory import MemoryHeartbeatStore
 from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers
@@ -48,8 +49,8 @@ class Engine:
             clock=clock,
         )
         self.shared: SharedHeartbeats | None = self._shared(heartbeat_store, settings, clock)
-        others = () if self.shared is None else (self.shared.slot,)
-        self.refresher: Refresher = Refresher(self.catalog, self.runner, others)
+        self._other_slots: tuple[Slot, ...] = () if self.shared is None else (self.shared.slot,)
+        self.refresher: Refresher = Refresher(self.catalog, self.runner, self._other_slots)
         self.workers: Workers = Workers(
             timeout_seconds=heartbeat_timeout_seconds,
             max_records=settings.max_heartbeats,
@@ -108,7 +109,7 @@ class Engine:
     async def aclose(self) -> None:
         """Close what was made here; the store's thread goes on while this process beats."""
         await self.configured.aclose()
-        if self.shared is not None and not self.store.own:
+        if self.shared is not None and not self.store.is_beating:
             await run_blocking(self.shared.publisher.leave)
 
     def begin_process(self) -> None:
@@ -118,8 +119,7 @@ class Engine:
         self.refresher.begin_process()
         self.pulses.begin_process()
         self.configured.begin_process()
-        others = () if self.shared is None else (self.shared.slot,)
-        self.runner.forget_flights((*self.catalog.slots.values(), *others))
+        self.runner.forget_flights((*self.catalog.slots.values(), *self._other_slots))
         self.workers.begin_process()
         self.store.begin_process()
         if self.shared is not None:

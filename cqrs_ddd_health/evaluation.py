@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -17,6 +17,8 @@ __all__ = [
     "Beat",
     "CheckState",
     "Outcome",
+    "aged",
+    "fresh_and_stale",
     "is_fresh",
     "next_state",
     "worker_outcome",
@@ -151,6 +153,27 @@ def is_fresh(beat: Beat) -> bool:
     )
 
 
+def aged(beat: Beat, elapsed: float) -> Beat:
+    """Return a beat as old as it is after so many seconds, in which nobody looked.
+
+    One that was fresh stays so: it may have beaten meanwhile.
+    """
+    age = beat.age_seconds + elapsed
+    if is_fresh(beat):
+        age = min(age, beat.timeout_seconds + beat.publish_interval_seconds)
+    return beat._replace(age_seconds=age)
+
+
+def fresh_and_stale(beats: Iterable[Beat]) -> tuple[list[Beat], list[Beat]]:
+    """Return those that are fresh and those that are not: `is_fresh` of ten thousand at once."""
+    fresh: list[Beat] = []
+    stale: list[Beat] = []
+    for beat in beats:
+        _, _, age, timeout, interval, *_ = beat
+        (fresh if timeout > 0 and age <= timeout + interval else stale).append(beat)
+    return fresh, stale
+
+
 def worker_outcome(
     beats: Sequence[Beat],
     min_instances: int,
@@ -167,7 +190,7 @@ def worker_outcome(
     `stalled` is fresh, or while fewer than `instances` are. If the store could not be read, and
     what is `unseen` might make it up, it is degraded and `unavailable`.
     """
-    living = [beat for beat in beats if is_fresh(beat)]
+    living, _ = fresh_and_stale(beats)
     fresh = len(living)
     details = Details({"instances": len(beats), "fresh": fresh, "min_instances": min_instances})
     here = sum(beat.local for beat in living)
@@ -211,7 +234,10 @@ def _too_few(
 
 def _doubles(living: Sequence[Beat]) -> list[str]:
     """Return the instance names under which more than one process lives."""
-    names = Counter(instance for instance, _ in {(beat.instance, beat.token) for beat in living})
+    lives = {(beat.instance, beat.token) for beat in living}
+    if len(lives) == len({instance for instance, _ in lives}):
+        return []
+    names = Counter(instance for instance, _ in lives)
     return sorted(name for name, processes in names.items() if processes > 1)
 
 

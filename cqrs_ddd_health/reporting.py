@@ -129,8 +129,10 @@ class Reporter:
         shared = self._shared
         if shared is None:
             return self._workers.view(self._store.beats(now), now, at)
-        beats = [*self._store.beats(now), *shared.beats(now)]
-        return self._workers.view(beats, now, at, unseen=shared.is_unseen(now, asked=asked))
+        beats, elapsed = shared.beats(now)
+        beats = [*self._store.beats(now), *beats]
+        unseen = shared.is_unseen(now, asked=asked)
+        return self._workers.view(beats, now, at, unseen=unseen, elapsed=elapsed)
 
     def _not_refreshed(self, slots: Sequence[Slot], now: float) -> Sequence[Slot]:
         """Return those that the background refresh does not look after, or not any more."""

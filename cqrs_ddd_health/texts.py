@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-__all__ = ["MAX_TEXT", "hide", "safe_name", "safe_text", "scrub", "secrets_of_url"]
+__all__ = [
+    "MAX_TEXT",
+    "WITH_FREE_TEXT",
+    "hide",
+    "safe_name",
+    "safe_text",
+    "scrub",
+    "secrets_of_url",
+]
 
 MAX_TEXT = 500
 MAX_NAME = 100
@@ -25,8 +33,8 @@ _SECRET_KEY = re.compile("pass|pwd|secret|token|key|auth|cred|sig", re.IGNORECAS
 _OUR_ARGUMENTS = ("expect", "min_available", "min_free")
 # Of these a user is no secret, and an argument only if its name says so.
 _PLAIN = ("postgresql", "postgres", "mysql", "mariadb", "sqlite", "redis", "rediss", "unix")
-# Of these there may be an @ after the authority.
-_WITH_FREE_TEXT = ("http", "https", "disk", "sqlite")
+WITH_FREE_TEXT = ("http", "https", "disk", "unix", "sqlite")
+"""Of these there may be an @ after the authority."""
 
 
 def scrub(text: str) -> str:
@@ -113,7 +121,7 @@ def secrets_of_url(url: str) -> Iterator[str]:
     scheme = scheme.partition("+")[0].lower()
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     userinfo = authority.rpartition("@")[0]
-    if not userinfo and scheme not in _WITH_FREE_TEXT:
+    if not userinfo and scheme not in WITH_FREE_TEXT:
         userinfo = rest.rpartition("@")[0]  # the password is not encoded, and has cut it short
     user, colon, password = userinfo.partition(":")
     if colon:

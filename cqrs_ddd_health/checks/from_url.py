@@ -45,6 +45,7 @@ from .redis_clients import redis_client
 from .tcp import TcpHealthCheck
 from .urls import (
     arguments_of,
+    builder_of,
     hosts_of,
     missing_driver,
     missing_extra,
@@ -52,7 +53,6 @@ from .urls import (
     port_of,
     require_bare,
     require_host,
-    scheme_of,
     size_of,
 )
 
@@ -71,15 +71,8 @@ def check_from_url(url: str) -> Check:
         InvalidOptionError: if there is no such scheme, or the URL does not fit it.
         ImportError: if the client library, or the driver, is not installed.
     """
-    if not url:
-        raise InvalidOptionError("it is empty")
-    scheme = scheme_of(url)
-    plain = scheme.partition("+")[0]
-    build = _BUILDERS.get(plain)
-    if build is None or (scheme != plain and build is not _database):
-        raise InvalidOptionError(_unsupported(scheme if "://" in url else ""))
-    url = f"{scheme}{url[len(scheme) :]}"
-    if scheme == "module":
+    build, url = builder_of(url, "check", _BUILDERS, _database)
+    if url.startswith("module:"):
         return _from_module(url.removeprefix("module:"))
     parts = parts_of(url)
     try:
@@ -88,17 +81,6 @@ def check_from_url(url: str) -> Check:
         raise
     except Exception as error:  # of a library, whose words may be the URL
         raise InvalidOptionError(f"it cannot be used: {type(error).__name__}") from None
-
-
-def _unsupported(scheme: str) -> str:
-    if not scheme:
-        return f"it has no scheme; it may be one of {', '.join(_BUILDERS)}"
-    plain, plus, driver = scheme.partition("+")
-    if plus and plain in _BUILDERS:
-        return f"there is no check for {scheme}://, only a database has a +{driver}"
-    close = get_close_matches(scheme, _BUILDERS, n=1)
-    hint = f", did you mean {close[0]}?" if close else f"; it may be one of {', '.join(_BUILDERS)}"
-    return f"there is no check for {scheme}://{hint}"
 
 
 def _database(url: str, parts: SplitResult) -> Check:

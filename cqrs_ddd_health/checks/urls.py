@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from cqrs_ddd_health.errors import InvalidOptionError
+from cqrs_ddd_health.texts import WITH_FREE_TEXT
 
 __all__ = [
     "arguments_of",
+    "builder_of",
     "hosts_of",
     "missing_driver",
     "missing_extra",
@@ -24,17 +27,46 @@ __all__ = [
     "size_of",
 ]
 
+T = TypeVar("T")
+
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.IGNORECASE)
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
 _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODE = "percent-encode what stands in a user or password: @ is %40, # %23, / %2F, % %25"
-_WITH_FREE_TEXT = ("http", "https", "disk", "unix", "sqlite")
 
 
 def scheme_of(url: str) -> str:
     """Return the scheme of a URL in lower case, as RFC 3986 wants it read, or nothing."""
     matched = _SCHEME.match(url)
     return matched[1].lower() if matched else ""
+
+
+def builder_of(url: str, what: str, builders: Mapping[str, T], of_databases: T) -> tuple[T, str]:
+    """Return what builds a `what` of such a URL, and the URL with its scheme in lower case.
+
+    Raises:
+        InvalidOptionError: if there is none, or it names a driver and is not of a database.
+    """
+    if not url:
+        raise InvalidOptionError("it is empty")
+    scheme = scheme_of(url)
+    plain = scheme.partition("+")[0]
+    build = builders.get(plain)
+    if build is None or (scheme != plain and build is not of_databases):
+        raise InvalidOptionError(_unsupported(scheme if "://" in url else "", what, builders))
+    return build, f"{scheme}{url[len(scheme) :]}"
+
+
+def _unsupported(scheme: str, what: str, builders: Mapping[str, object]) -> str:
+    known = f"it may be one of {', '.join(builders)}"
+    if not scheme:
+        return f"it has no scheme; {known}"
+    plain, plus, driver = scheme.partition("+")
+    if plus and plain in builders:
+        return f"there is no {what} for {scheme}://, only a database has a +{driver}"
+    close = get_close_matches(plain, builders, n=1)
+    hint = f", did you mean {close[0]}?" if close else f"; {known}"
+    return f"there is no {what} for {scheme}://{hint}"
 
 
 def parts_of(url: str) -> SplitResult:
@@ -54,7 +86,7 @@ def parts_of(url: str) -> SplitResult:
 def _require_encoded(rest: str, scheme: str) -> None:
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     beyond = rest[len(authority) :]
-    cut_short = "@" in beyond and scheme not in _WITH_FREE_TEXT  # by a / or # in the password
+    cut_short = "@" in beyond and scheme not in WITH_FREE_TEXT  # by a / or # in the password
     userinfo = authority.rpartition("@")[0]
     fragment = "#" in rest and scheme != "sqlite"  # which has it in the name of a file
     if "@" in userinfo or fragment or cut_short or _BARE_PERCENT.search(userinfo):

@@ -14,9 +14,8 @@ No error says anything of a URL but its scheme: whatever else it holds may be a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 
-from cqrs_ddd_health.checks.urls import parts_of, require_bare, scheme_of
+from cqrs_ddd_health.checks.urls import builder_of, parts_of, require_bare
 from cqrs_ddd_health.errors import InvalidOptionError
 from cqrs_ddd_health.names import require_name
 from cqrs_ddd_health.protocols import HeartbeatStore
@@ -37,23 +36,8 @@ def store_from_url(url: str, namespace: str) -> HeartbeatStore:
         ImportError: if the client library, or the driver, is not installed.
     """
     require_name(namespace, "namespace of heartbeats")
-    if not url:
-        raise InvalidOptionError("it is empty")
-    scheme = scheme_of(url)
-    plain = scheme.partition("+")[0]
-    build = _BUILDERS.get(plain)
-    if build is None or (scheme != plain and build is not _sql):
-        raise InvalidOptionError(_unsupported(scheme if "://" in url else ""))
-    return build(f"{scheme}{url[len(scheme) :]}", namespace)
-
-
-def _unsupported(scheme: str) -> str:
-    known = f"it may be one of {', '.join(_BUILDERS)}"
-    if not scheme:
-        return f"it has no scheme; {known}"
-    close = get_close_matches(scheme.partition("+")[0], _BUILDERS, n=1)
-    hint = f", did you mean {close[0]}?" if close else f"; {known}"
-    return f"there is no heartbeat store for {scheme}://{hint}"
+    build, url = builder_of(url, "heartbeat store", _BUILDERS, _sql)
+    return build(url, namespace)
 
 
 def _memory(url: str, _: str) -> HeartbeatStore:

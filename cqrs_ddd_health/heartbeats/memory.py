@@ -94,6 +94,11 @@ class MemoryHeartbeatStore:
         self._named.clear()
         self._recount()
 
+    @property
+    def is_beating(self) -> bool:
+        """Whether it holds a beat that this process made."""
+        return bool(self.own or self._named)
+
     def beat(
         self,
         worker: str,

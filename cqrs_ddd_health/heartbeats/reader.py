@@ -27,15 +27,10 @@ __all__ = ["BeatReader", "Looked"]
 _Key: TypeAlias = "tuple[str, str, str]"
 
 
-class _Seen(NamedTuple):
-    """When a publish was first seen, and when the store was looked at before that."""
-
-    publish_number: int
-    at: float
-    before: float | None
-    """None if no earlier publish of it is known: nothing bounds its age from above then."""
-    doubtful: bool
-    """Whether its stamp was in the future when it was first seen."""
+_Seen: TypeAlias = "tuple[int, float, float | None, bool]"
+"""A publish number, when that publish was first seen, when the store was looked at before that, and
+whether its stamp was in the future then. Without a look before, nothing bounds the age from above.
+A plain tuple: of these the garbage collector keeps no account."""
 
 
 class Looked(NamedTuple):
@@ -62,30 +57,34 @@ class BeatReader:
         beats: list[Beat] = []
         doubtful = 0
         server_now, known = read.server_now, self._seen
-        for stored in read.beats:
+        for stored in read.beats:  # ten thousand times in a report: each call here can be felt
             worker, instance, token, number, age, timeout, interval, phase, progress, stamp = stored
             if token == own_token:
                 continue  # of these we know better
             key = worker, instance, token
             last = known.get(key)
-            if last is None:
-                last = _Seen(number, now, None, stamp > server_now)
-            elif last.publish_number != number:
-                last = _Seen(number, now, self._looked_at, doubtful=False)
+            if last is None or last[0] != number:
+                last = self._first_seen(number, now, last, is_ahead=stamp > server_now)
             seen[key] = last
-            if last.doubtful:
-                elapsed = now - last.at
+            _, at, before, is_doubtful = last
+            if is_doubtful:
+                elapsed = now - at
                 if elapsed < 2 * interval:
                     doubtful += 1
                     continue
                 age = max(age, timeout) + interval + elapsed
             else:
-                age = _age(age, server_now - stamp, last, now)
+                age += _elapsed(server_now - stamp, now - at, before, now)
             beat = (worker, instance, age, timeout, interval, phase, progress, False, token)
-            beats.append(Beat._make(beat))  # ten thousand times in a report
+            beats.append(Beat._make(beat))
         self._seen = seen
         self._looked_at = began
         return Looked(beats, doubtful)
+
+    def _first_seen(self, number: int, now: float, last: _Seen | None, *, is_ahead: bool) -> _Seen:
+        if last is None:
+            return number, now, None, is_ahead
+        return number, now, self._looked_at, False
 
     def forget(self) -> None:
         """Start anew in a forked child, or after the store was exchanged."""
@@ -93,9 +92,9 @@ class BeatReader:
         self._looked_at = None
 
 
-def _age(age: float, elapsed: float, seen: _Seen, now: float) -> float:
-    first, low = elapsed, now - seen.at
-    oldest = max(first, low, 0.0)
-    if seen.before is None:
-        return age + oldest
-    return age + min(oldest, max(now - seen.before, 0.0))
+def _elapsed(first: float, low: float, before: float | None, now: float) -> float:
+    """Return how long ago it was published: at least `low`, which is not negative."""
+    oldest = max(first, low)
+    if before is not None and oldest > now - before:
+        return max(now - before, 0.0)
+    return oldest

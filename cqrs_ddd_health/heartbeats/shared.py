@@ -10,7 +10,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from cqrs_ddd_health.evaluation import Beat, is_fresh
+from cqrs_ddd_health.evaluation import Beat
 from cqrs_ddd_health.flights import Slot, stands_in
 from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.options import CheckOptions
@@ -71,16 +71,11 @@ class SharedHeartbeats:
         self._looked_at: float | None = None
         self._was_read = False
 
-    def beats(self, now: float) -> list[Beat]:
-        """Return the beats of other processes, as old as they are at `now`.
-
-        One that was fresh at the last look stays so until the next: it may have beaten meanwhile.
-        """
-        looked_at = self._looked_at
-        if looked_at is None:
-            return []
-        elapsed = max(now - looked_at, 0.0)
-        return [_aged(beat, elapsed) for beat in self._beats]
+    def beats(self, now: float) -> tuple[list[Beat], float]:
+        """Return the beats of other processes, and how long ago they were as old as they say."""
+        with self._lock:
+            looked_at = self._looked_at
+            return self._beats, 0.0 if looked_at is None else max(now - looked_at, 0.0)
 
     def is_unseen(self, now: float, *, asked: bool) -> bool:
         """Whether what other processes do is not known now, to somebody who asked or did not."""
@@ -125,12 +120,3 @@ class SharedHeartbeats:
                 beats = sorted(beats, key=lambda beat: beat.age_seconds)[: self._max_instances]
             self._beats, self._looked_at = beats, now
         return looked, read.dropped + len(looked.beats) - len(beats)
-
-
-def _aged(beat: Beat, elapsed: float) -> Beat:
-    worker, instance, before, timeout, interval, phase, progress, local, token = beat
-    age = before + elapsed
-    if is_fresh(beat):
-        age = min(age, timeout + interval)
-    aged = (worker, instance, age, timeout, interval, phase, progress, local, token)
-    return Beat._make(aged)  # ten thousand times in a report: `_replace` is slow

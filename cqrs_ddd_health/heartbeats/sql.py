@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cqrs_ddd_health.checks.urls import (
     missing_driver,
@@ -28,7 +28,7 @@ from cqrs_ddd_health.per_loop import PerLoop
 from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
 from cqrs_ddd_health.texts import hide, secrets_of_url
 
-from .rows import MAX_PRUNED, PUBLISHES_PER_PRUNE, key_of, read_of
+from .rows import MAX_PRUNED, PUBLISHES_PER_PRUNE, key_of, read_of_columns, strings_of
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Dialect
@@ -66,7 +66,7 @@ class SqlHeartbeatStore:
         self, url: str, *, namespace: str = "default", create: bool = True, max_rows: int = 10_000
     ) -> None:
         require_name(namespace, "namespace of heartbeats")
-        require_count("max_rows", max_rows, 1)
+        self._max_rows = require_count("max_rows", max_rows, 1)
         self._create = require_bool("create", create)
         self._url = _async_url(url)
         hide(secrets_of_url(url))
@@ -94,13 +94,16 @@ class SqlHeartbeatStore:
 
     async def read(self) -> BeatsRead:
         """Return the beats that are held, and the database's clock at that moment."""
+        from .sql_connections import fetched
+
         async with self._transaction() as connection:
-            found = (await connection.execute(self._statements.read)).all()
-        now, total = found[0][:2]
+            found = await connection.run_sync(fetched, self._statements, self._max_rows)
+        clocks, totals, *fields = zip(*found, strict=True)
+        now, total = cast("float", clocks[0]), cast("int", totals[0])
         if not total:
             return BeatsRead(now, [])
-        plain = self._statements.plain
-        return read_of(now, (plain(row[2:]) for row in found), total - len(found))
+        columns = list(map(strings_of, fields)) if self._statements.texts_are_bytes else fields
+        return read_of_columns(now, columns, max(total - len(found), 0))
 
     async def retire(self, worker: str, instance: str, token: str) -> None:
         """Remove that one beat; do nothing if it is not held."""
@@ -140,7 +143,7 @@ class _Database:
         from sqlalchemy import event
         from sqlalchemy.ext.asyncio import create_async_engine
 
-        from .sql_statements import prepare_connection
+        from .sql_connections import prepare_connection
 
         options: dict[str, object] = {}
         if url.get_backend_name() == "sqlite":

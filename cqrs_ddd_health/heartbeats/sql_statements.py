@@ -9,13 +9,9 @@ since the machine was started, with the name of that start beside it.
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
@@ -41,7 +37,6 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cqrs_ddd_health.names import MAX_NAME_LENGTH
@@ -52,7 +47,6 @@ from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED
 __all__ = [
     "TABLE",
     "SqlStatements",
-    "prepare_connection",
     "statements_of",
     "this_boot",
 ]
@@ -92,14 +86,26 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _ANOTHER_BOOT_SECONDS = 1e9
 
 _Number: TypeAlias = "ColumnElement[float]"
+_Total: TypeAlias = "ColumnElement[bool] | ColumnElement[int]"
 
 
 class SqlStatements(Protocol):
     """What is said to one kind of database, about one namespace."""
 
+    texts_are_bytes: bool
+    """Whether the driver returns them so."""
+
     @property
     def read(self) -> Executable:
-        """Returns the clock, the number of all rows, and the rows that were published last."""
+        """Returns the clock, whether there is a row, and the fields of each.
+
+        One row more than may be read tells that `read_latest` is to be asked.
+        """
+        ...
+
+    @property
+    def read_latest(self) -> Executable:
+        """Returns the clock, the number of all rows, and the fields of those published last."""
         ...
 
     async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
@@ -108,10 +114,6 @@ class SqlStatements(Protocol):
 
     def retire(self, worker: str, instance: str, token: str) -> Executable:
         """Return what removes one row."""
-        ...
-
-    def plain(self, row: Sequence[object]) -> Sequence[object]:
-        """Return what was read, with its texts as strings."""
         ...
 
     async def prune(self, connection: AsyncConnection) -> int:
@@ -141,11 +143,14 @@ def this_boot() -> str:
 class _Postgres:
     """A batch of one statement for each row, which its drivers send in one go."""
 
+    texts_are_bytes = False
+
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = namespace
         # A read that waited has seen what was published meanwhile: its clock is of after that.
         now = _epoch_of_postgres("clock_timestamp()")
-        self.read = _read(now, namespace, max_rows, TABLE.c.stamp, _stamp(TABLE))
+        stamp = _stamp(TABLE)
+        self.read, self.read_latest = _reads(now, namespace, max_rows, stamp, stamp)
         inserted = postgresql.insert(TABLE).values(
             stamp=_epoch_of_postgres("statement_timestamp()")
         )
@@ -166,9 +171,6 @@ class _Postgres:
     def retire(self, worker: str, instance: str, token: str) -> Executable:
         return _retire(self._namespace, worker, instance, token)
 
-    def plain(self, row: Sequence[object]) -> Sequence[object]:
-        return row
-
     async def prune(self, connection: AsyncConnection) -> int:
         return (await connection.execute(self._prune)).rowcount
 
@@ -176,12 +178,15 @@ class _Postgres:
 class _Sqlite:
     """The same, in the driver's own words: SQLAlchemy's cost more than what SQLite does."""
 
+    texts_are_bytes = False
+
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = namespace
         self._boot = this_boot()
         now: _Number = func.cqrs_health_clock(type_=Double())
         stamp_or_none = case((TABLE.c.boot == self._boot, TABLE.c.stamp))
-        self.read = _read(now, namespace, max_rows, stamp_or_none, self._last(TABLE))
+        last = self._last(TABLE)
+        self.read, self.read_latest = _reads(now, namespace, max_rows, stamp_or_none, last)
         inserted = sqlite.insert(TABLE).values(stamp=now)
         kept = {name: inserted.excluded[name] for name in (*_UPDATED, "stamp", "boot")}
         upsert = inserted.on_conflict_do_update(index_elements=_KEY, set_=kept)
@@ -196,9 +201,6 @@ class _Sqlite:
     def retire(self, worker: str, instance: str, token: str) -> Executable:
         return _retire(self._namespace, worker, instance, token)
 
-    def plain(self, row: Sequence[object]) -> Sequence[object]:
-        return row
-
     async def prune(self, connection: AsyncConnection) -> int:
         return (await connection.execute(self._prune)).rowcount
 
@@ -210,12 +212,15 @@ class _Sqlite:
 class _Mysql:
     """MySQL and MariaDB: a batch is one JSON document, which their drivers send in one go."""
 
+    texts_are_bytes = True
+
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = _bytes(namespace)
         now: _Number = literal_column(_MYSQL_CLOCK, Double())
         self._upsert = _mysql_upsert(self._namespace)
         self._prune = _MYSQL_PRUNE.bindparams(namespace=namespace.encode().hex())
-        self.read = _read(now, self._namespace, max_rows, TABLE.c.stamp, TABLE.c.stamp)
+        stamp = _stamp(TABLE)
+        self.read, self.read_latest = _reads(now, self._namespace, max_rows, stamp, stamp)
         key = (func.hex(_OLD.c[name]) for name in _KEY[1:])
         self._gone = _gone(now, self._namespace, _stamp).with_only_columns(*key)
 
@@ -227,12 +232,6 @@ class _Mysql:
     def retire(self, worker: str, instance: str, token: str) -> Executable:
         names = map(_bytes, (worker, instance, token))
         return _retire(self._namespace, *names)
-
-    def plain(self, row: Sequence[object]) -> Sequence[object]:
-        return [
-            value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
-            for value in row
-        ]
 
     async def prune(self, connection: AsyncConnection) -> int:
         # Two statements: MySQL locks what a DELETE reads, and may not read what it deletes from.
@@ -255,21 +254,25 @@ def _key() -> ColumnElement[tuple[object, ...]]:
     return tuple_(*(TABLE.c[name] for name in _KEY))
 
 
-def _read(
+def _reads(
     now: _Number, namespace: object, max_rows: int, stamp: _Number, last: _Number
-) -> Executable:
-    """One statement, of one snapshot; with no row in it, there is still the clock."""
+) -> tuple[Executable, Executable]:
+    """Return `read` and `read_latest`. To put all rows in order takes as long as to read them."""
     is_ours = TABLE.c.namespace == namespace
+    beats = select(*(TABLE.c[name] for name in _PUBLISHED), stamp.label("stamp")).where(is_ours)
+    is_any = exists().where(is_ours)
     total = select(func.count()).select_from(TABLE).where(is_ours).scalar_subquery()
-    clock = select(now.label("now"), total.label("total")).subquery("clock")
-    beats = (
-        select(*(TABLE.c[name] for name in _PUBLISHED), stamp.label("stamp"))
-        .where(is_ours)
-        .order_by(last.desc())
-        .limit(max_rows)
-        .subquery("beats")
+    return (
+        _with_clock(now, is_any, beats.limit(max_rows + 1)),
+        _with_clock(now, total, beats.order_by(last.desc()).limit(max_rows)),
     )
-    return select(clock, beats).select_from(clock.outerjoin(beats, true()))
+
+
+def _with_clock(now: _Number, total: _Total, beats: Select[*tuple[object, ...]]) -> Executable:
+    """One statement, of one snapshot; with no row in it, there is still the clock."""
+    clock = select(now.label("now"), total.label("total")).subquery("clock")
+    rows = beats.subquery("beats")
+    return select(clock, rows).select_from(clock.outerjoin(rows, true()))
 
 
 def _gone(
@@ -342,43 +345,3 @@ _MYSQL_PRUNE = text(
     f"{' AND '.join(f'{TABLE.name}.{name} = unhex(gone.{name})' for name in _KEY[1:])} "
     f"WHERE ({_MYSQL_CLOCK} - {KEPT_SECONDS} - stamp) / {KEPT_TIMEOUTS} > timeout_seconds"
 )
-
-
-def prepare_connection(dialect: str, connection: DBAPIConnection, _: object) -> None:
-    """Make a new connection what the statements need; for the "connect" event of an engine."""
-    cursor = connection.cursor()
-    try:
-        if dialect == "sqlite":
-            _prepare_sqlite(connection)
-            with suppress(sqlite3.OperationalError):  # another process is doing it just now
-                cursor.execute("PRAGMA journal_mode=WAL")
-        elif dialect != "postgresql":
-            # Drivers warn of notes, such as that a table exists.
-            cursor.execute("SET SESSION sql_notes = 0")
-    finally:
-        cursor.close()
-
-
-def _prepare_sqlite(connection: object) -> None:
-    adapted = cast("_AdaptedSqlite", connection)
-    # A text that is not UTF-8 would fail the whole read; so it is a name that is refused.
-    adapted.driver_connection.text_factory = partial(bytes.decode, errors="surrogateescape")
-    adapted.create_function("cqrs_health_clock", 0, _since_boot)
-
-
-class _SqliteConnection(Protocol):
-    text_factory: Callable[[bytes], str]
-
-
-class _AdaptedSqlite(Protocol):
-    driver_connection: _SqliteConnection
-
-    def create_function(
-        self, name: str, arguments: int, function: Callable[[], float], /
-    ) -> None: ...
-
-
-def _since_boot() -> float:
-    # Where the machine sleeps, this goes on; where there is none, nothing is asleep with us in it.
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
-from itertools import islice
+from heapq import nlargest
+from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from cqrs_ddd_health.evaluation import (
     Beat,
     CheckState,
     Outcome,
+    aged,
+    fresh_and_stale,
     is_fresh,
     next_state,
     worker_outcome,
@@ -133,21 +138,42 @@ class Workers:
             self._expected.pop(worker, None)
 
     def view(
-        self, beats: Iterable[Beat], now: float, at: datetime, *, unseen: bool = False
+        self,
+        beats: Iterable[Beat],
+        now: float,
+        at: datetime,
+        *,
+        unseen: bool = False,
+        elapsed: float = 0.0,
     ) -> WorkersView:
-        """Return what is to be said of all workers; `unseen` if the store was not readable."""
+        """Return what is to be said of all workers.
+
+        `unseen` if the store was not readable; `elapsed` seconds ago the beats of other processes
+        were as old as they say.
+        """
+        fresh, stale = fresh_and_stale(beats)
+        if elapsed:  # the fresh ones stay so, and are made older where they are shown
+            stale = [beat if beat.local else aged(beat, elapsed) for beat in stale]
         with self._lock:
-            by_worker: dict[str, list[Beat]] = {worker: [] for worker in self._expected}
-            for beat in beats:
-                by_worker.setdefault(beat.worker, []).append(beat)
+            by_worker = self._by_worker(fresh, stale)
             for gone in self._states.keys() - by_worker.keys():
                 del self._states[gone]
             rows = tuple(
                 self._row(worker, theirs, now, at, unseen=unseen)
                 for worker, theirs in by_worker.items()
             )
-        records, omitted = self._records(by_worker, at, unseen=unseen)
+        beats, omitted = self._shown(by_worker, fresh, stale, elapsed)
+        never = [self._never_seen(worker) for worker, theirs in by_worker.items() if not theirs]
+        records = (*never, *(_record(beat, at, unseen=unseen) for beat in beats))
         return WorkersView(rows, records, omitted)
+
+    def _by_worker(self, *groups: Iterable[Beat]) -> dict[str, list[Beat]]:
+        found: defaultdict[str, list[Beat]] = defaultdict(list)
+        for worker in self._expected:
+            found[worker] = []
+        for beat in chain(*groups):
+            found[beat.worker].append(beat)
+        return found
 
     def _row(
         self, worker: str, beats: Sequence[Beat], now: float, at: datetime, *, unseen: bool
@@ -209,26 +235,38 @@ class Workers:
             self._tell(told, copy_context())
         return after
 
-    def _records(
-        self, by_worker: dict[str, list[Beat]], at: datetime, *, unseen: bool
-    ) -> tuple[tuple[HeartbeatRecord, ...], int]:
-        youngest = [min(beats, key=_age) for beats in by_worker.values() if beats]
-        kept_already = set(map(id, youngest))
-        others = [beat for beats in by_worker.values() for beat in beats]
-        others = [beat for beat in others if id(beat) not in kept_already]
-        others.sort(key=_badness, reverse=True)
-        shown = [*youngest, *islice(others, self._max_records)]
+    def _shown(
+        self,
+        by_worker: Mapping[str, Sequence[Beat]],
+        fresh: Sequence[Beat],
+        stale: Sequence[Beat],
+        elapsed: float,
+    ) -> tuple[Sequence[Beat], int]:
+        """Return the youngest beat of each worker and the worst of all, and how many more."""
+        youngest = {id(beat): beat for beat in map(_youngest, filter(None, by_worker.values()))}
+        worst = list(_oldest(self._max_records, stale, youngest))
+        worst += _oldest(self._max_records - len(worst), fresh, youngest)
+        shown = [
+            beat if beat.local or not is_fresh(beat) else aged(beat, elapsed)
+            for beat in (*youngest.values(), *worst)
+        ]
         shown.sort(key=_badness, reverse=True)
-        never = [self._never_seen(worker) for worker, beats in by_worker.items() if not beats]
-        omitted = len(youngest) + len(others) - len(shown)
-        return (*never, *(_record(beat, at, unseen=unseen) for beat in shown)), omitted
+        return shown, len(fresh) + len(stale) - len(shown)
 
     def _never_seen(self, worker: str) -> HeartbeatRecord:
         return HeartbeatRecord(worker=worker, state="down", timeout_seconds=self._timeout_seconds)
 
 
-def _age(beat: Beat) -> float:
-    return beat.age_seconds
+_age: Callable[[Beat], float] = attrgetter("age_seconds")
+
+
+def _youngest(beats: Iterable[Beat]) -> Beat:
+    return min(beats, key=_age)
+
+
+def _oldest(count: int, beats: Iterable[Beat], but: Container[int]) -> Iterable[Beat]:
+    """Return the oldest of some beats, but for those whose `id` is among these."""
+    return nlargest(count, (beat for beat in beats if id(beat) not in but), key=_age)
 
 
 def _badness(beat: Beat) -> tuple[bool, float]:

@@ -192,9 +192,10 @@ async def test_a_beat_after_the_end_is_published_again() -> None:
         assert (await until_seen(reader, "up")).heartbeats[0].phase == "idle"
 
 
-async def test_closing_ends_a_reader_and_leaves_a_worker_to_publish() -> None:
+@pytest.mark.parametrize("instance", [None, "of its own"])
+async def test_closing_ends_a_reader_and_leaves_a_worker_to_publish(instance: str | None) -> None:
     async with sharing(Store(), 60, 60) as (worker, reader):
-        worker.heartbeat("outbox")
+        worker.heartbeat("outbox", instance=instance)
         await until_seen(reader, "up")
         for registry in (worker, reader):
             await registry.aclose()

@@ -180,7 +180,7 @@ GARBAGE = [
     json.dumps([None, *GOOD[1:]]),
     json.dumps(["1.5", *GOOD[1:]]),
     json.dumps([float("nan"), *GOOD[1:]]),
-    json.dumps([-1.0, *GOOD[1:]]),
+    json.dumps([-1e11, *GOOD[1:]]),
     json.dumps([*GOOD[:5], float("inf"), *GOOD[6:]]),
     json.dumps([*GOOD[:5], -0.5, *GOOD[6:]]),
     json.dumps([*GOOD[:5], True, *GOOD[6:]]),
@@ -208,6 +208,16 @@ async def test_values_that_nobody_published_are_counted_and_spoil_no_other(
     read = await store.read()
     assert [held.worker for held in read.beats] == ["worker"]
     assert read.dropped == len(GARBAGE) + 1
+
+
+async def test_each_of_them_alone_spoils_no_other(place: Place) -> None:
+    store = place.store()
+    await store.publish([beat()])
+    good = json.dumps([1.5, *GOOD[1:]])
+    for value in [*GARBAGE, f"{good},{good}"]:
+        await place.tell("HSET", place.beats, "garbage", value)
+        read = await store.read()
+        assert ([held.worker for held in read.beats], read.dropped) == (["worker"], 1), value
 
 
 async def test_fields_that_nobody_published_are_no_obstacle(place: Place) -> None:

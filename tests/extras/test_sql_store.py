@@ -267,7 +267,7 @@ OF_ANY = [
     {"publish_number": "-1"},
     {"progress": "-1"},
     {"progress": "9223372036854775807"},
-    {"stamp": "-1"},
+    {"stamp": "-1e300"},
     {"stamp": "1e300"},
 ]
 GARBAGE = {
