@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .checks import PoolSaturationHealthCheck as PoolSaturationHealthCheck
     from .checks import RedisHealthCheck as RedisHealthCheck
     from .checks import TcpHealthCheck as TcpHealthCheck
+    from .draining import drain_on_sigterm as drain_on_sigterm
     from .errors import BlockingCallError as BlockingCallError
+    from .errors import DrainError as DrainError
     from .errors import DuplicateNameError as DuplicateNameError
     from .errors import HealthError as HealthError
     from .errors import InvalidCheckError as InvalidCheckError
@@ -64,6 +66,7 @@ _MODULES = {
     "ComponentStatus": "models",
     "DatabaseHealthCheck": "checks",
     "DiskSpaceHealthCheck": "checks",
+    "DrainError": "errors",
     "DuplicateNameError": "errors",
     "EventLoopLagHealthCheck": "checks",
     "Failure": "models",
@@ -93,6 +96,7 @@ _MODULES = {
     "TcpHealthCheck": "checks",
     "Transition": "transitions",
     "UnknownNameError": "errors",
+    "drain_on_sigterm": "draining",
     "run_blocking": "threads",
 }
 
@@ -108,6 +112,7 @@ __all__ = [
     "ComponentStatus",
     "DatabaseHealthCheck",
     "DiskSpaceHealthCheck",
+    "DrainError",
     "DuplicateNameError",
     "EventLoopLagHealthCheck",
     "Failure",
@@ -138,6 +143,7 @@ __all__ = [
     "Transition",
     "UnknownNameError",
     "__version__",
+    "drain_on_sigterm",
     "run_blocking",
 ]
 

@@ -8,6 +8,7 @@
     ├── UnknownNameError (LookupError)     a name that nothing is registered under
     ├── SettingsError (ValueError)         a malformed value in the environment or its files
     ├── ServerError (RuntimeError)         a server that cannot listen, or does so already
+    ├── DrainError (RuntimeError)          a SIGTERM that cannot be waited with here
     └── BlockingCallError (RuntimeError)   a blocking call inside a running event loop
 
 Nothing here is ever raised because of what a check did: that is a row of the report.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "BlockingCallError",
+    "DrainError",
     "DuplicateNameError",
     "HealthError",
     "InvalidCheckError",
@@ -65,6 +67,10 @@ class ServerError(HealthError, RuntimeError):
 
     If it cannot listen, the `OSError` is its `__cause__`.
     """
+
+
+class DrainError(HealthError, RuntimeError):
+    """Raised when SIGTERM cannot be held back: outside the main thread, or not by Python."""
 
 
 class BlockingCallError(HealthError, RuntimeError):

@@ -19,6 +19,7 @@ from .pulse import Pulses
 from .refresh import Refresher
 from .runner import Runner
 from .settings import HealthSettings
+from .sigterm import keep_hold
 from .threads import LoopThread
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Reporter:
         if deadline_seconds is not None:
             require_seconds("deadline_seconds", deadline_seconds)
         require_bool("refreshed", refreshed)
+        keep_hold()  # whoever asks wants to know before the process leaves
         began = self._clock.monotonic()
         slots = self._catalog.select(selection)
         asked = (*slots, *self._shared_slots(selection))

@@ -123,6 +123,13 @@ class HealthSettings(BaseSettings):
             "the process no longer lives, in seconds; 0 is for ever."
         ),
     )
+    drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=5.0,
+        description=(
+            "How long a process that SIGTERM told to leave says that it is not ready before it "
+            "leaves, in seconds: `cqrs-health serve`, and where `drain_on_sigterm` was called."
+        ),
+    )
     detail: Detail = Field(
         default="safe",
         description=(
@@ -149,13 +156,6 @@ class HealthSettings(BaseSettings):
     serve_host: str = Field(default="127.0.0.1", description="Where `cqrs-health serve` listens.")
     serve_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8000, description="The port of `cqrs-health serve`; 0 lets the system pick one."
-    )
-    serve_drain_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=1.0,
-        description=(
-            "How long `cqrs-health serve`, told to leave by SIGTERM, says that it is not ready "
-            "before it leaves, in seconds."
-        ),
     )
     serve_registry: str | None = Field(
         default=None,

@@ -73,7 +73,8 @@ class Service:
 
     @classmethod
     def of_cli(cls, *arguments: str, environment: Mapping[str, str], directory: Path) -> Self:
-        """`cqrs-health serve` with these arguments, on a free port."""
+        """`cqrs-health serve` with these arguments, on a free port; ended by a test, it ends."""
+        environment = {"CQRS_HEALTH_DRAIN_SECONDS": "0", **environment}
         command = ["-m", "cqrs_ddd_health.cli", "serve", "--port", "0", *arguments]
         return cls(command, environment, directory)
 

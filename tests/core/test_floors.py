@@ -29,6 +29,7 @@ FLOORS = (
         "schema",
     ),
     (
+        "sigterm",
         "threads",
         "endings",
         "per_loop",
@@ -82,6 +83,7 @@ FLOORS = (
         "hooks",
     ),
     (
+        "draining",
         "exposure",
         "terminal",
         "exporting",

@@ -188,7 +188,7 @@ def answers(service: Service, path: str, until: Callable[[], bool]) -> list[Answ
 
 
 def test_sigterm_drains_before_it_ends_the_service(tmp_path: Path) -> None:
-    environment = environment_of(tmp_path, CHECKS__DISK__URL="disk:///", SERVE_DRAIN_SECONDS="3")
+    environment = environment_of(tmp_path, CHECKS__DISK__URL="disk:///", DRAIN_SECONDS="3")
     with Service.of_cli(environment=environment, directory=tmp_path) as service:
         assert not down(service)
         service.process.send_signal(signal.SIGTERM)
@@ -202,7 +202,7 @@ def test_sigterm_drains_before_it_ends_the_service(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, sign: signal.Signals) -> None:
-    environment = environment_of(tmp_path, CHECKS__DISK__URL="disk:///", SERVE_DRAIN_SECONDS="3600")
+    environment = environment_of(tmp_path, CHECKS__DISK__URL="disk:///", DRAIN_SECONDS="3600")
     with Service.of_cli(environment=environment, directory=tmp_path) as service:
         assert not down(service)
         service.process.send_signal(signal.SIGTERM)

@@ -202,7 +202,10 @@ def test_it_listens_on_ipv6(tmp_path: Path) -> None:
 
 def test_host_and_port_come_from_the_environment_too(tmp_path: Path) -> None:
     environment = bare_environment(
-        tmp_path, CQRS_HEALTH_SERVE_HOST="127.0.0.2", CQRS_HEALTH_SERVE_PORT="0"
+        tmp_path,
+        CQRS_HEALTH_SERVE_HOST="127.0.0.2",
+        CQRS_HEALTH_SERVE_PORT="0",
+        CQRS_HEALTH_DRAIN_SECONDS="0",
     )
     command = ["-m", "cqrs_ddd_health.cli", "serve", "--demo"]
     with Service(command, environment, tmp_path) as service:

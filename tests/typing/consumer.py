@@ -22,6 +22,7 @@ from cqrs_ddd_health import (
     ComponentStatus,
     DatabaseHealthCheck,
     DiskSpaceHealthCheck,
+    DrainError,
     DuplicateNameError,
     EventLoopLagHealthCheck,
     Failure,
@@ -52,8 +53,10 @@ from cqrs_ddd_health import (
     Transition,
     UnknownNameError,
     __version__,
+    drain_on_sigterm,
     run_blocking,
 )
+from cqrs_ddd_health.draining import SigtermDrain
 from cqrs_ddd_health.testing import FakeCheck, FakeClock, HeartbeatStoreConformance, clean_registry
 from cqrs_ddd_health.web.asgi import HealthApp, health_app
 from cqrs_ddd_health.wire import StatusDict, UpDown
@@ -68,6 +71,7 @@ version: str = __version__
 
 ERRORS: tuple[type[HealthError], ...] = (
     BlockingCallError,
+    DrainError,
     DuplicateNameError,
     InvalidCheckError,
     InvalidNameError,
@@ -250,6 +254,9 @@ def serve_sync(registry: HealthRegistry) -> None:
 async def serve(registry: HealthRegistry) -> None:
     async with HealthServer(registry, "127.0.0.1", 0) as server:
         assert_type(server, HealthServer)
+        with drain_on_sigterm(registry, delay_seconds=5) as drain:
+            assert_type(drain, SigtermDrain)
+    drain_on_sigterm(registry).close()
 
 
 everything: tuple[Callable[..., object], ...] = (
