@@ -246,7 +246,8 @@ class HealthRegistry(Beating):
             deadline_seconds: how long to wait. A check that is still running then shows its last
                 outcome while that is younger than its timeout plus its interval, or is `pending`.
             refreshed: under `running()`, take what the background refresh found last, as long as
-                it keeps its pace, and ask only what it has not asked yet.
+                it keeps its pace, and ask only what it has not asked yet. What gates ready is
+                not waited for while draining.
 
         Raises:
             InvalidOptionError: if an argument is out of its range.

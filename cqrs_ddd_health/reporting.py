@@ -90,6 +90,8 @@ class Reporter:
             require_seconds("deadline_seconds", deadline_seconds)
         require_bool("refreshed", refreshed)
         keep_hold()  # whoever asks wants to know before the process leaves
+        if refreshed and probe == "ready" and self.draining:
+            deadline_seconds = 0.0  # it says no, whatever they would
         began = self._clock.monotonic()
         slots = self._catalog.select(selection)
         asked = (*slots, *self._shared_slots(selection))

@@ -23,7 +23,7 @@ from cqrs_ddd_health import (
     drain_on_sigterm,
     sigterm,
 )
-from tests.core.actors import PATIENCE_SECONDS, eventually
+from tests.core.actors import PATIENCE_SECONDS, Gated, eventually
 
 LONG = 3_600.0
 SOON = 0.05
@@ -361,6 +361,17 @@ def test_it_comes_again_unless_it_was_let_go() -> None:
     released.set()
     sigterm._send_again(released, LONG)
     assert server.signals == [signal.SIGTERM]
+
+
+async def test_while_it_drains_ready_over_http_waits_for_no_check() -> None:
+    registry, check = HealthRegistry(), Gated()
+    registry.register("check", check)
+    registry.drain()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        report = await registry.report(probe="ready", refreshed=True, deadline_seconds=LONG)
+    assert [row.failure and row.failure.kind for row in report.components] == ["pending"]
+    check.gate.set()
+    assert (await registry.report(probe="ready")).status == "healthy"  # code gets what it asks
 
 
 CHILD = """

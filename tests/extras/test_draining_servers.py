@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -168,7 +168,7 @@ class Served:
 
 
 @contextmanager
-def clients_of(served: Served) -> Iterator[dict[str, Client]]:
+def clients_of(served: Served) -> Generator[dict[str, Client]]:
     """Clients that have all been answered before the block begins."""
     asked = [("/health/ready", False), ("/health/live", False), ("/slow", False), ("/slow", True)]
     clients = {
@@ -184,16 +184,25 @@ def clients_of(served: Served) -> Iterator[dict[str, Client]]:
 
 
 UVICORN = ("-m", "uvicorn", "served:app", "--port", "{port}", "--log-level", "warning")
+GUNICORN = ("-m", "gunicorn", "served:app", "--bind", "127.0.0.1:{port}", "--workers", "2")
+HYPERCORN = ("-m", "hypercorn", "served:app", "--bind", "127.0.0.1:{port}", "--workers", "0")
 SERVERS = {
     "uvicorn": ((*UVICORN, "--loop", "asyncio", "--http", "h11"), IN_LIFESPAN, 1),
     "uvicorn on uvloop": ((*UVICORN, "--loop", "uvloop", "--http", "httptools"), IN_LIFESPAN, 1),
     "uvicorn, two workers": ((*UVICORN, "--workers", "2"), IN_LIFESPAN, 2),
+    "gunicorn, two workers": (
+        (*GUNICORN, "--worker-class", "uvicorn_worker.UvicornWorker"),
+        IN_LIFESPAN,
+        2,
+    ),
+    "hypercorn": (HYPERCORN, IN_LIFESPAN, 1),
+    "hypercorn on uvloop": ((*HYPERCORN, "--worker-class", "uvloop"), IN_LIFESPAN, 1),
     "uvicorn, held before it": (("served.py", "{port}"), BEFORE, 1),
 }
 
 
 @contextmanager
-def serving(directory: Path, name: str, delay: float) -> Iterator[Served]:
+def serving(directory: Path, name: str, delay: float) -> Generator[Served]:
     command, app, processes = SERVERS[name]
     served = Served(directory, app, command, delay, processes)
     try:
