@@ -56,6 +56,11 @@ $(VENV)/.dev: $(VENV)/.package
 	@$(PY) $(INSTALL) --group dev
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev
+	@echo 'Installing what the benchmarks compare with'
+	@$(PY) $(INSTALL) --group bench
+	@touch $@
+
 # What PyPI does not have; as root on Debian it is installed, anyone else is told what is missing.
 /usr/bin/faketime:
 	@echo 'Installing faketime'
@@ -112,7 +117,7 @@ coverage: $(VENV)/.dev $(DONE)  ## add up all runs; every branch must have been 
 	$(PY) -m coverage report --fail-under=100
 
 .PHONY: bench
-bench: $(VENV)/.dev  ## run the benchmarks
+bench: $(VENV)/.bench  ## run the benchmarks
 	$(PY) -m benchmarks $(ARGS)
 
 

@@ -2,7 +2,9 @@
 
 `python -m benchmarks.apps KIND [BYTES]` prints its port and serves until its input ends. The kinds:
 `health` has five checks, `hanging` one that never ends, `bare` sends BYTES bytes of JSON under two
-headers, and `dressed` the same under as many as we send.
+headers, and `dressed` the same under as many as we send. `router` has the five checks in a router
+of FastAPI, `route` and `dressed route` are routes of FastAPI that return such bytes. Any other kind
+is the name of a peer.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import uvicorn
 from cqrs_ddd_health import HealthRegistry
 from cqrs_ddd_health.web import asgi
 
-__all__ = ["CHECKS", "HANGING", "SECURITY_HEADERS", "STATE_PATH"]
+__all__ = ["CHECKS", "HANGING", "SECURITY_HEADERS", "STATE_PATH", "App", "answering"]
 
 CHECKS = 5
 HANGING = "hanging"
@@ -39,9 +41,14 @@ Send: TypeAlias = "Callable[[Message], Awaitable[None]]"
 App: TypeAlias = "Callable[[Scope, Receive, Send], Awaitable[None]]"
 
 
+async def answering() -> bool:
+    """Be a check that answers at once."""
+    return True
+
+
 def bare(size: int, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> App:
     """Return the least application that answers in JSON."""
-    body = json.dumps("x" * (size - 2)).encode()
+    body = prepared(size)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
@@ -55,16 +62,47 @@ def bare(size: int, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> App:
     return app
 
 
+def prepared(size: int) -> bytes:
+    """Return so many bytes of JSON, at least the two that the least text has."""
+    return json.dumps("x" * (size - 2)).encode()
+
+
 def health() -> App:
     """Return ours with checks that answer at once."""
+    return asgi.health_app(_checked_registry())
+
+
+def _checked_registry() -> HealthRegistry:
     registry = HealthRegistry()
     for number in range(CHECKS):
-        registry.register(f"check {number}", _answering)
-    return asgi.health_app(registry)
+        registry.register(f"check {number}", answering)
+    return registry
 
 
-async def _answering() -> bool:
-    return True
+def router() -> App:
+    """Return ours as a router of FastAPI."""
+    from fastapi import FastAPI
+
+    from cqrs_ddd_health.web.fastapi import health_router
+
+    app = FastAPI()
+    app.include_router(health_router(_checked_registry()))
+    return app
+
+
+def route(size: int, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> App:
+    """Return the least route of FastAPI that answers in JSON, under both paths."""
+    from fastapi import FastAPI, Response
+
+    app, body = FastAPI(), prepared(size)
+    more = {name.decode(): value.decode() for name, value in more_headers}
+
+    @app.get("/health/live")
+    @app.get("/health/ready")
+    async def answer() -> Response:
+        return Response(body, media_type="application/json", headers=more)
+
+    return app
 
 
 def hanging() -> App:
@@ -109,15 +147,20 @@ def _leave_with_parent() -> None:
 
 
 def _app(kind: str, size: int) -> App:
-    match kind:
-        case "bare":
-            return bare(size)
-        case "dressed":
-            return bare(size, SECURITY_HEADERS)
-        case "health":
-            return health()
-        case _:
-            return hanging()
+    kinds: dict[str, Callable[[], App]] = {
+        "bare": lambda: bare(size),
+        "dressed": lambda: bare(size, SECURITY_HEADERS),
+        "health": health,
+        "hanging": hanging,
+        "router": router,
+        "route": lambda: route(size),
+        "dressed route": lambda: route(size, SECURITY_HEADERS),
+    }
+    if kind in kinds:
+        return kinds[kind]()
+    from .peers import PEERS
+
+    return PEERS[kind].app()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Answers over HTTP against a bare application on the same server, and with a check that hangs."""
+"""Answers over HTTP against a bare one on the same server, those of the peers too, and with a
+check that hangs.
+"""
 
 from __future__ import annotations
 
@@ -10,45 +12,70 @@ import time
 import urllib.request
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 
 from . import apps
 from .load import request_bytes
 from .measure import Result, Target, Timer, at_least, at_most, compared, judged, taking_turns
+from .peers import PEERS
 
 __all__ = ["measure"]
 
 SUBJECT = "http"
 REQUESTS_IN_A_TURN = 3_200
+REQUESTS_OF_PEERS = 320  # they take many times as long
 PATIENCE_SECONDS = 1.0
 IMPATIENT_CLIENTS = 1_000
 CLIENTS_AT_A_TIME = 100
 
+_TARGET = at_least(0.9)
 _PATHS = (
-    ("/health/live", "/health/live", at_least(0.9)),
-    ("/health/ready", f"/health/ready with {apps.CHECKS} checks", at_least(0.8)),
+    ("/health/live", "/health/live"),
+    ("/health/ready", f"/health/ready with {apps.CHECKS} checks"),
 )
 
 
 def measure(rounds: int) -> Iterable[Result]:
     """Compare the two paths that a cluster asks all the time, and try the one check that hangs."""
-    for path, what, target in _PATHS:
-        yield _compare(path, what, "bare", rounds, target)
-        yield _compare(path, f"{what}, the same headers", "dressed", rounds, None)
+    for path, what in _PATHS:
+        yield _compare("health", path, what, "bare", rounds=rounds, target=_TARGET)
+        yield _compare("health", path, f"{what}, the same headers", "dressed", rounds=rounds)
+    for path, what in _PATHS:
+        yield _compare(
+            "router", path, f"FastAPI router: {what}", "route", rounds=rounds, target=_TARGET
+        )
+        same = f"FastAPI router: {what}, the same headers"
+        yield _compare("router", path, same, "dressed route", rounds=rounds)
+    for peer in PEERS.values():
+        what = f"peer: {peer.name} {version(peer.name)} with {apps.CHECKS} checks"
+        yield _compare(
+            peer.name, peer.path, what, "bare", rounds=rounds, requests=REQUESTS_OF_PEERS
+        )
     yield from _with_a_check_that_hangs()
 
 
-def _compare(path: str, what: str, kind: str, rounds: int, target: Target | None) -> Result:
+def _compare(
+    kind: str,
+    path: str,
+    what: str,
+    other_kind: str,
+    *,
+    rounds: int,
+    target: Target | None = None,
+    requests: int = REQUESTS_IN_A_TURN,
+) -> Result:
+    """Compare one application with one that sends as many bytes that it has ready."""
     with ExitStack() as stack:
-        our_port = stack.enter_context(_serving("health"))
-        size = len(_get(our_port, path))
-        their_port = stack.enter_context(_serving(kind, size))
-        mine, other = taking_turns(
-            stack.enter_context(_loading(our_port, path)),
-            stack.enter_context(_loading(their_port, path)),
+        port = stack.enter_context(_serving(kind))
+        size = len(_get(port, path))
+        other_port = stack.enter_context(_serving(other_kind, size))
+        ones, others = taking_turns(
+            stack.enter_context(_loading(port, path)),
+            stack.enter_context(_loading(other_port, path)),
             rounds=rounds,
-            calls=REQUESTS_IN_A_TURN,
+            calls=requests,
         )
-    return compared(SUBJECT, what, mine, other, target, is_throughput=True)
+    return compared(SUBJECT, what, ones, others, target, is_throughput=True)
 
 
 def _with_a_check_that_hangs() -> Iterable[Result]:

@@ -33,6 +33,7 @@ SUBJECTS = {
     "Beat from workers",
     "Answer probes over HTTP",
     "Refresh in the background",
+    "Leave without losing a request",
     "Workers without a web server",
     "What gates ready",
     "Ask from sync code",
