@@ -48,7 +48,8 @@ def drain_on_sigterm(
 
     Best called in the application's lifespan, or wherever a server has its handlers already. One
     that is started later takes SIGTERM for itself until the registry is first asked for a report in
-    the main thread. Called several times, the longest delay counts.
+    the main thread. On a loop of another thread, where test clients run a lifespan, no signal comes
+    and nothing is done but a warning in the log. Called several times, the longest delay counts.
 
     Args:
         registry: what is drained.
@@ -57,7 +58,8 @@ def drain_on_sigterm(
             `terminationGracePeriodSeconds` (30) Kubernetes kills.
 
     Raises:
-        DrainError: outside the main thread, or where something else than Python handles SIGTERM.
+        DrainError: outside the main thread and any loop, or where something else than Python
+            handles SIGTERM.
         InvalidOptionError: if the delay is negative or not a number.
     """
     if delay_seconds is None:

@@ -196,6 +196,20 @@ def test_it_is_for_the_main_thread() -> None:
     assert errors_of(drain.close) == []
 
 
+def test_a_lifespan_in_another_thread_has_no_signal_to_wait_with(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry, server = HealthRegistry(), Server().install()
+
+    async def lifespan() -> None:
+        with drain_on_sigterm(registry, delay_seconds=LONG):
+            await registry.report()
+
+    assert errors_of(lambda: asyncio.run(lifespan())) == []
+    assert "not in the main thread" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) is server
+
+
 def test_a_handler_that_is_none_of_pythons_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(_sign: int) -> None: ...
 
