@@ -104,3 +104,15 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
     (server,) = shared_servers(request.param)
     return server.url_for("aiomysql")
+
+
+@pytest.fixture
+def unchanged_sigterm() -> Iterator[None]:
+    """SIGTERM ends as it began, and does not end the run of a test that fails."""
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    left = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, before)
+    wakeup = signal.set_wakeup_fd(-1)
+    assert (type(left).__name__ == "_Link", wakeup) == (False, -1)
