@@ -113,7 +113,6 @@ class Lazy:
         SimpleNamespace(check=AsyncMock(return_value=CheckResult())),
         create_autospec(FakeCheck, instance=True),
     ],
-    ids=repr,
 )
 async def test_it_can_be_asked(registry: HealthRegistry, check: Callable[[], object]) -> None:
     registry.register("check", check)
@@ -272,9 +271,7 @@ async def _generates_too() -> AsyncGenerator[bool]:
     yield True
 
 
-@pytest.mark.parametrize(
-    "check", [_generates, _generates_too, functools.partial(_generates)], ids=str
-)
+@pytest.mark.parametrize("check", [_generates, _generates_too, functools.partial(_generates)])
 def test_a_generator_function_is_refused_for_calling_it_runs_nothing(
     check: Callable[[], object],
 ) -> None:

@@ -112,15 +112,16 @@ async def test_a_frozen_store_makes_nobody_dead(
             own_redis.freeze()
             try:
                 began = time.perf_counter()
-                seen: set[str] = set()
+                seen: set[tuple[str, str | None]] = set()
                 while time.perf_counter() - began < 3 * TIMEOUT_SECONDS:
                     row = (await registry.report()).component(WORKER)
                     assert row is not None
-                    seen.add(row.state)
+                    seen.add((row.state, row.failure and row.failure.kind))
                     await asyncio.sleep(0.1)
             finally:
                 own_redis.thaw()
-            assert "down" not in seen
+            # The first look may have been answered before the store stood still.
+            assert seen - {("up", None)} == {("degraded", "unavailable")}
             began = time.perf_counter()
             await until(registry, state("up"))
             record(1, "frozen store goes on: its worker is up", time.perf_counter() - began, "s")
@@ -129,7 +130,7 @@ async def test_a_frozen_store_makes_nobody_dead(
 async def test_a_database_that_is_killed_and_started_again(
     own_postgres: OwnPostgres, namespace: str, record: Record
 ) -> None:
-    """Row 3, of PostgreSQL. Red when `pool_pre_ping` is off in the store."""
+    """Row 3, of PostgreSQL. Red when `Publisher._main` publishes only after `_news`."""
     url = own_postgres.url("asyncpg")
     async with reading(url, namespace) as registry:
         with OwnWorker(url, timeout_seconds=TIMEOUT_SECONDS, namespace=namespace):
@@ -140,6 +141,8 @@ async def test_a_database_that_is_killed_and_started_again(
             began = time.perf_counter()
             await until(registry, state("up"))
             record(3, "database started again: worker back", time.perf_counter() - began, "s")
+            await asyncio.sleep(1.5 * TIMEOUT_SECONDS)  # longer than what was there lasts
+            assert state("up")((await registry.report()).component(WORKER))
 
 
 # --- the network
@@ -159,8 +162,7 @@ async def test_a_partition_makes_a_worker_stale_and_its_end_alive(
                 proxy.drop(direction)  # type: ignore[arg-type]  # a literal, by parametrization
                 await until(registry, state("down"))
                 record(9, f"cut off {direction}: stale", time.perf_counter() - began, "s")
-                proxy.pass_through()
-                proxy.cut()
+                proxy.pass_through()  # what waits for an answer on an old connection gets none
                 began = time.perf_counter()
                 report = await until(registry, state("up"))
                 record(9, f"cut off {direction}: healed", time.perf_counter() - began, "s")
@@ -170,7 +172,7 @@ async def test_a_partition_makes_a_worker_stale_and_its_end_alive(
 async def test_a_slow_store_does_not_flap(
     own_redis: OwnRedis, namespace: str, record: Record
 ) -> None:
-    """Row 27. Red when the reader counts from when it asked, and not from when it was answered."""
+    """Row 27. Red when a read takes two round trips: `await client.ping()` before the script."""
     check_timeout, flaps = 1.0, 0
     with FaultProxy(own_redis.port) as proxy:
         url = f"redis://{LOCALHOST}:{proxy.port}/0"
@@ -200,7 +202,7 @@ async def detected(
 async def test_workers_that_are_killed_stopped_or_double(
     own_redis: OwnRedis, namespace: str, record: Record
 ) -> None:
-    """Row 10. Red when `BeatReader` leaves out `low`, and the store's clock stands still."""
+    """Row 10. Red when `_elapsed` returns 0: who is killed does not grow old."""
     url = own_redis.url
     async with reading(url, namespace) as registry:
         with OwnWorker(url, timeout_seconds=TIMEOUT_SECONDS, namespace=namespace) as worker:
@@ -291,7 +293,7 @@ def url(request: pytest.FixtureRequest, own_redis: OwnRedis, tmp_path: Path) -> 
 async def test_wall_clocks_of_workers_change_no_verdict(
     url: str, namespace: str, record: Record, offset: int
 ) -> None:
-    """Row 11. Red when a store stamps with `time.time()` of the process that publishes."""
+    """Row 11. Red when `_since_boot` returns `time.time()`: the clock of the worker."""
     false = 0
     async with reading(url, namespace) as registry:
         with OwnWorker(
@@ -310,7 +312,7 @@ async def test_wall_clocks_of_workers_change_no_verdict(
 
 
 async def test_a_beat_from_the_future_is_not_immortal(own_redis: OwnRedis, namespace: str) -> None:
-    """Row 12. Red when `BeatReader` takes `first` alone for the age."""
+    """Row 12. Red when `BeatReader.take` leaves a doubtful beat out however long it stays so."""
     store = RedisHeartbeatStore(own_redis.url, namespace=namespace)
     await store.publish([StoredBeat(WORKER, "1", "token", 1, 0.0, 1.0, 0.1)])
     # What it held an hour from now, as if its clock had been set back since.
@@ -335,7 +337,7 @@ async def published(store: HeartbeatStore, beats: list[StoredBeat]) -> None:
 async def test_a_hundred_thousand_workers_leave_the_report_bounded(
     url: str, namespace: str, record: Record
 ) -> None:
-    """Row 20. Red when `SharedHeartbeats` keeps more than `max_instances`."""
+    """Row 20. Red when `fetched` never asks for `read_latest`; of Redis there are two bounds."""
     kind = url.partition(":")[0]
     store = store_from_url(url, namespace)
     beats = [StoredBeat(f"worker {n % 500}", str(n), "token", 1, 0.5, 600.0) for n in range(MANY)]
