@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .health_server import HealthServer as HealthServer
     from .heartbeat_file import HeartbeatFile as HeartbeatFile
     from .heartbeats import MemoryHeartbeatStore as MemoryHeartbeatStore
+    from .history import PastResult as PastResult
     from .models import CheckResult as CheckResult
     from .models import ComponentStatus as ComponentStatus
     from .models import Failure as Failure
@@ -87,6 +88,7 @@ _MODULES = {
     "MemoryHealthCheck": "checks",
     "MemoryHeartbeatStore": "heartbeats",
     "MessageBrokerHealthCheck": "checks",
+    "PastResult": "history",
     "PoolSaturationHealthCheck": "checks",
     "RedisHealthCheck": "checks",
     "ServerError": "errors",
@@ -133,6 +135,7 @@ __all__ = [
     "MemoryHealthCheck",
     "MemoryHeartbeatStore",
     "MessageBrokerHealthCheck",
+    "PastResult",
     "PoolSaturationHealthCheck",
     "RedisHealthCheck",
     "ServerError",

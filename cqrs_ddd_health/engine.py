@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from .catalog import Catalog
 from .configured import ConfiguredChecks
-from .errors import HealthError, SettingsError
+from .errors import HealthError, SettingsError, UnknownNameError
 from .flights import Slot
 from .heartbeats.memory import MemoryHeartbeatStore
 from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers
+from .history import PastResult, Transitions
 from .listeners import Listeners
+from .models import ComponentKind
 from .pulse import Pulses
 from .refresh import Refresher
 from .reporting import Reporter
 from .runner import Runner
 from .settings import HealthSettings
 from .threads import DaemonThreads, run_blocking
+from .transitions import Transition
 
 if TYPE_CHECKING:
     from .protocols import Clock, HeartbeatStore
@@ -35,10 +39,10 @@ class Engine:
         heartbeat_timeout_seconds: float,
         heartbeat_store: HeartbeatStore | None,
     ) -> None:
+        self._clock = clock
         self.listeners: Listeners = Listeners()
-        self.runner: Runner = Runner(
-            clock, DaemonThreads(settings.max_threads), self.listeners.tell
-        )
+        self.transitions: Transitions = Transitions()
+        self.runner: Runner = Runner(clock, DaemonThreads(settings.max_threads), self._tell)
         self.catalog: Catalog = Catalog(settings)
         self.configured: ConfiguredChecks = ConfiguredChecks(settings, self.catalog)
         self.store: MemoryHeartbeatStore = MemoryHeartbeatStore(
@@ -54,7 +58,7 @@ class Engine:
         self.workers: Workers = Workers(
             timeout_seconds=heartbeat_timeout_seconds,
             max_records=settings.max_heartbeats,
-            tell=self.listeners.tell,
+            tell=self._tell,
         )
         self.pulses: Pulses = Pulses()
         self.reporter: Reporter = Reporter(
@@ -97,6 +101,29 @@ class Engine:
         except (HealthError, ImportError) as error:
             raise SettingsError(f"CQRS_HEALTH_HEARTBEAT_STORE_URL: {error}") from None
 
+    def _tell(self, transition: Transition, context: Context) -> None:
+        self.transitions.add(transition)
+        self.listeners.tell(transition, context)
+
+    def history(self, name: str, kind: ComponentKind) -> tuple[PastResult, ...]:
+        """Return the recent results of that check, or of the heartbeat store."""
+        with self.runner.lock:
+            results = self._slot(name, kind).results
+            return results.read(self._clock.monotonic(), self._clock.now())
+
+    def _slot(self, name: str, kind: ComponentKind) -> Slot:
+        if kind == "check":
+            return self.catalog.slot(name)
+        if self.shared is None or self.shared.slot.name != name:
+            raise UnknownNameError(f"there is no heartbeat store that is shown as {name!r}")
+        return self.shared.slot
+
+    def remove(self, name: str) -> None:
+        """Remove a check and what it did: what a run under way finds is told to nobody any more."""
+        with self.runner.lock:
+            self.catalog.remove(name)
+            self.transitions.forget(name, "check")
+
     def retire(self, worker: str, instance: str | None) -> None:
         """Forget this process's beats of a worker, here and where they were shared."""
         token = self.store.token
@@ -124,4 +151,5 @@ class Engine:
         self.store.begin_process()
         if self.shared is not None:
             self.shared.begin_process()
+        self.transitions.begin_process()
         self.listeners.forget_threads()

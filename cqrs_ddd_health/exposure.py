@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .details import EMPTY
-from .models import ComponentStatus, HealthReport, HeartbeatRecord
+from .models import ComponentStatus, Failure, HealthReport, HeartbeatRecord
 from .settings import Detail
+from .transitions import Transition
 
-__all__ = ["expose"]
+__all__ = ["expose", "expose_transition"]
 
 
 def expose(report: HealthReport, detail: Detail) -> HealthReport:
@@ -25,11 +26,21 @@ def expose(report: HealthReport, detail: Detail) -> HealthReport:
     return report.model_copy(update=update)
 
 
+def expose_transition(transition: Transition, detail: Detail) -> Transition:
+    """Return as much of `transition` as `detail` lets out, by the same rules."""
+    if detail == "full":
+        return transition
+    return transition.model_copy(update={"failure": _failure(transition.failure)})
+
+
 def _component(row: ComponentStatus, detail: Detail) -> ComponentStatus:
     if detail == "full":
         return row
-    failure = row.failure and row.failure.model_copy(update={"message": None})
-    return row.model_copy(update={"failure": failure, "details": EMPTY})
+    return row.model_copy(update={"failure": _failure(row.failure), "details": EMPTY})
+
+
+def _failure(failure: Failure | None) -> Failure | None:
+    return failure and failure.model_copy(update={"message": None})
 
 
 def _heartbeat(record: HeartbeatRecord) -> HeartbeatRecord:

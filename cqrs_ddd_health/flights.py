@@ -13,6 +13,7 @@ from typing import Protocol
 
 from .details import EMPTY, Details
 from .evaluation import CheckState
+from .history import Results
 from .models import ComponentKind, ComponentStatus, Failure
 from .options import CheckOptions
 from .threads import DaemonThreads, occupant
@@ -45,6 +46,7 @@ class Slot:
         "layers",
         "name",
         "options",
+        "results",
         "row",
         "state",
         "task_name",
@@ -67,6 +69,7 @@ class Slot:
         self.task_name: str = f"cqrs-health check {name}"
         self.state: CheckState | None = None
         self.row: ComponentStatus | None = None
+        self.results: Results = Results()
         self.judged_at: float = -math.inf
         self.flight: Flight | None = None
         self.gone: bool = False  # unregistered or replaced: nobody is told of it any more

@@ -6,19 +6,21 @@ import os
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from .beating import Beating
 from .checks.callable import Check
 from .compat import components_dict, status_dict
 from .configured import OptionOrigin, origins_of
 from .engine import Engine
+from .history import PastResult
 from .instances import Instances
 from .models import HealthReport, Probe
 from .names import require_name
 from .options import CheckOptions, options_from_keywords, require_instance, require_seconds
 from .runner import SystemClock
 from .settings import HealthSettings
+from .transitions import Transition
 from .wire import StatusDict, UpDown
 
 if TYPE_CHECKING:
@@ -223,7 +225,7 @@ class HealthRegistry(Beating):
         Raises:
             UnknownNameError: if there is none.
         """
-        self._engine.catalog.remove(name)
+        self._engine.remove(name)
 
     async def report(
         self,
@@ -319,6 +321,26 @@ class HealthRegistry(Beating):
     def drain(self) -> None:
         """Say that the process is leaving: from now on it is alive, but not ready."""
         self._engine.reporter.draining = True
+
+    def history(
+        self, name: str, *, kind: Literal["check", "store"] = "check"
+    ) -> tuple[PastResult, ...]:
+        """Return how the last 60 runs of that check ended, in this process, the oldest first.
+
+        `kind="store"` is the row of the heartbeat store. Workers are never run: what became of them
+        is among the `transitions`.
+
+        Raises:
+            UnknownNameError: if there is none.
+        """
+        return self._engine.history(name, kind)
+
+    def transitions(self) -> tuple[Transition, ...]:
+        """Return the last 50 changes of state that this process saw, the oldest first.
+
+        A first verdict is one too. Those of a check that was unregistered are no more.
+        """
+        return self._engine.transitions.read()
 
     def add_listener(self, listener: Listener) -> None:
         """Have `listener` told of every transition, in order, on a thread of its own.

@@ -283,6 +283,7 @@ class Runner:
         after = next_state(before, outcome, slot.options, at, counts=counts)
         if counts:
             slot.judged_at = now
+            slot.results.add(now, after.state, latency)
         if after is before and row is not None and row.details == outcome.details:
             slot.row = row.measured(at, latency)
             return

@@ -13,6 +13,7 @@ from cqrs_ddd_health.models import HealthReport, Probe
 from . import formats
 from .answers import Answers, Prepared
 from .formats import Answer
+from .page import page
 
 if TYPE_CHECKING:
     from cqrs_ddd_health.registry import HealthRegistry
@@ -31,7 +32,6 @@ _ROUTES: dict[str, tuple[_Format, Probe | None]] = {
     "/ready": (formats.ready, "ready"),
     "/startup": (formats.ready, "startup"),
     "/report": (formats.report, None),
-    "/page": (formats.page, None),
 }
 _MINIMAL = frozenset({"", "/live", "/ready"})
 _COMPONENT = "/report/"
@@ -66,11 +66,12 @@ class HealthApp:
         self._answers: Answers[Answer] = Answers()
         self._reports: Answers[HealthReport] = Answers()
         self._started: Answer | None = None
+        self._forms = {**_ROUTES, "/page": (self._page, None)}
         # What is asked all the time, by its whole path: mostly the answer is there already. Its
         # key without and with draining.
         self._usual = {
             self._prefix + route: ((route, False), (route, True))
-            for route in _ROUTES
+            for route in self._forms
             if self._route(self._prefix + route) not in _UNUSUAL
         }
 
@@ -113,14 +114,14 @@ class HealthApp:
             return None
         below = path[len(self._prefix) :]
         route = below.rstrip("/")
-        known = route in _ROUTES or route.startswith(_COMPONENT)
+        known = route in self._forms or route.startswith(_COMPONENT)
         hidden = self._registry.settings.detail == "minimal" and route not in _MINIMAL
         if hidden or not known:
             return None
         return below if route.startswith(_COMPONENT) else route  # a name may end in a slash
 
     async def _prepared(self, route: str) -> Answer:
-        form, probe = _ROUTES[route]
+        form, probe = self._forms[route]
         key = route, self._registry.draining
         return (await self._answers.made(key, lambda: self._prepare(form, probe))).value
 
@@ -142,6 +143,9 @@ class HealthApp:
     async def _prepare(self, form: _Format, probe: Probe | None) -> Prepared[Answer]:
         report, fresh_until = await self._report(probe)
         return Prepared(form(report), fresh_until)
+
+    def _page(self, shown: HealthReport) -> Answer:
+        return page(shown, self._registry, self._registry.settings.detail)
 
     async def _report(self, probe: Probe | None) -> Prepared[HealthReport]:
         key = probe, self._registry.draining

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from html import escape
 from http import HTTPStatus
-from importlib.resources import files
-from string import Template
 from typing import NamedTuple
 
 from cqrs_ddd_health.compat import ready_dict, status_dict
-from cqrs_ddd_health.models import ComponentStatus, HealthReport, HeartbeatRecord
+from cqrs_ddd_health.models import ComponentStatus, HealthReport
 from cqrs_ddd_health.wire import ErrorDict, LiveDict
 
 __all__ = [
     "Answer",
     "component",
+    "html",
     "live",
     "method_not_allowed",
     "not_found",
-    "page",
     "ready",
     "refused",
     "report",
@@ -34,11 +31,6 @@ HTML = b"text/html; charset=utf-8"
 _COMMON_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"vary", b"Accept, Authorization"),
-)
-# Nothing from elsewhere and no script; only where a browser would look for either.
-_PAGE_HEADERS = (
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
-    (b"x-content-type-options", b"nosniff"),
 )
 _ALLOW_HEADER = (b"allow", b"GET, HEAD")
 
@@ -100,23 +92,9 @@ def refused(code: int) -> Answer:
     return _json(code, body)
 
 
-def page(shown: HealthReport) -> Answer:
-    """`/health/page`: for people."""
-    filled = _PAGE.substitute(
-        service=escape(shown.service.name or "This service"),
-        status=shown.status,
-        timestamp=escape(f"{shown.timestamp:%Y-%m-%d %H:%M:%S} UTC"),
-        components="".join(map(_component_row, shown.components)) or _NOTHING.format(4),
-        heartbeats="".join(map(_heartbeat_row, shown.heartbeats)) or _NOTHING.format(4),
-        omitted=f"<p>{shown.heartbeats_omitted} more are not shown.</p>"
-        if shown.heartbeats_omitted
-        else "",
-    )
-    return _answer(200, HTML, filled.encode(), *_PAGE_HEADERS)
-
-
-_PAGE = Template(files("cqrs_ddd_health.web").joinpath("page.html").read_text("utf-8"))
-_NOTHING = '<tr><td colspan="{}">none</td></tr>'
+def html(body: bytes, *headers: tuple[bytes, bytes]) -> Answer:
+    """A page: whatever it says, that it can be shown is 200."""
+    return _answer(200, HTML, body, *headers)
 
 
 def _json(code: int, body: object, *headers: tuple[bytes, bytes]) -> Answer:
@@ -126,27 +104,3 @@ def _json(code: int, body: object, *headers: tuple[bytes, bytes]) -> Answer:
 def _answer(code: int, media_type: bytes, body: bytes, *headers: tuple[bytes, bytes]) -> Answer:
     described = (b"content-type", media_type), (b"content-length", b"%d" % len(body))
     return Answer(code, body, (*described, *_COMMON_HEADERS, *headers))
-
-
-def _component_row(row: ComponentStatus) -> str:
-    latency = "" if row.latency_seconds is None else f"{row.latency_seconds * 1000:.1f} ms"
-    since = f"{row.since:%Y-%m-%d %H:%M:%S}"
-    return _row(row.state, row.name, row.state, latency, f"{_why(row)} since {since}".strip())
-
-
-def _why(row: ComponentStatus) -> str:
-    if row.failure is None:
-        return ""
-    words = (row.failure.kind, row.failure.exception_type, row.failure.message)
-    return ", ".join(word for word in words if word)
-
-
-def _heartbeat_row(record: HeartbeatRecord) -> str:
-    age = "never seen" if record.age_seconds is None else f"{record.age_seconds:.1f} s"
-    name = record.worker if record.instance is None else f"{record.worker} ({record.instance})"
-    return _row(record.state, name, record.state, age, f"{record.timeout_seconds:g} s")
-
-
-def _row(state: str, name: str, *cells: str) -> str:
-    rest = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f'<tr class="{state}"><th scope="row">{escape(name)}</th>{rest}</tr>'

@@ -43,6 +43,7 @@ from cqrs_ddd_health import (
     MemoryHealthCheck,
     MemoryHeartbeatStore,
     MessageBrokerHealthCheck,
+    PastResult,
     PoolSaturationHealthCheck,
     RedisHealthCheck,
     ServerError,
@@ -197,6 +198,12 @@ def register(registry: HealthRegistry) -> None:
     assert_type(registry.hung_checks, int)
     assert_type(registry.dropped_beats, int)
     assert_type(registry.draining, bool)
+    assert_type(registry.transitions(), tuple[Transition, ...])
+    for past in (*registry.history("database"), *registry.history("beats", kind="store")):
+        assert_type(past, PastResult)
+        assert_type(past.state, Literal["up", "degraded", "down"])
+        assert_type(past.at, datetime)
+        assert_type(past.latency_seconds, float)
 
 
 def register_engine(registry: HealthRegistry, engine: Engine, async_engine: AsyncEngine) -> None:
