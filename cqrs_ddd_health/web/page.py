@@ -65,7 +65,7 @@ def page(shown: HealthReport, registry: HealthRegistry, detail: Detail) -> Answe
     filled = _PAGE.substitute(
         title=escape(f"{shown.status}: {_service(shown)}"),
         icon=_icon(shown.status),
-        main=f'<main id="main" data-status="{shown.status}">{"".join(sections)}</main>',
+        main=f'<main id=main data-status="{shown.status}">{"".join(sections)}</main>',
     )
     return formats.html(filled.encode(), *_HEADERS)
 
@@ -146,8 +146,8 @@ def _hero(shown: HealthReport) -> str:
         "<b>draining: it is leaving, and not ready</b>" if shown.draining else "",
     )
     return (
-        f'<section id="hero" class="{shown.status}"><svg viewBox="0 0 24 24" aria-hidden="true"'
-        f' stroke="currentColor" stroke-width="2"><path d="{_SHAPES[shown.status]}"/></svg>'
+        f'<section id=hero class="{shown.status}"><svg viewBox="0 0 24 24" aria-hidden="true"'
+        f' stroke=currentColor stroke-width=2><path d="{_SHAPES[shown.status]}"/></svg>'
         f"<h1>{_name(_service(shown))} is <strong>{shown.status}</strong></h1>"
         f"<p>{' · '.join(word for word in words if word)}</p></section>"
     )
@@ -157,14 +157,14 @@ def _broken(rows: Sequence[ComponentStatus], at: datetime) -> str:
     if not rows:
         return ""
     items = "".join(
-        f'<li data-k="{_key(row)}" class="{row.state}">{_state(row.state)}'
+        f"<li data-k={_key(row)} class={row.state}>{_state(row.state)}"
         f"<div><b>{_name(row.name)}</b>{_reason(row, at)}</div>"
         for row in rows[:MAX_BROKEN]
     )
     more = len(rows) - MAX_BROKEN
     rest = f"<p>and {more} more, below.</p>" if more > 0 else ""
     return (
-        '<section id="broken" data-k="broken"><h2>What is not up, and since when</h2>'
+        '<section id=broken data-k="broken"><h2>What is not up, and since when</h2>'
         f"<ul>{items}</ul>{rest}</section>"
     )
 
@@ -184,8 +184,8 @@ def _results(registry: HealthRegistry, row: ComponentStatus) -> Sequence[PastRes
 def _check(row: ComponentStatus, results: Sequence[PastResult], at: datetime) -> str:
     latency = "" if row.latency_seconds is None else _duration(row.latency_seconds)
     return (
-        f'<tr data-k="{_key(row)}" class="{row.state}">'
-        f'<th scope="row">{_name(row.name)}{_since(row, at)}'
+        f"<tr data-k={_key(row)} class={row.state}>"
+        f"<th scope=row>{_name(row.name)}{_since(row, at)}"
         f"<td>{_state(row.state)}<td><span>{latency}</span>{sparkline(results)}"
     )
 
@@ -207,26 +207,23 @@ def _workers(shown: HealthReport, rows: dict[str, ComponentStatus]) -> str:
 def _worker(
     name: str, row: ComponentStatus | None, records: Sequence[HeartbeatRecord], at: datetime
 ) -> str:
+    """The row of a worker, and one for each of its instances if it has not just one."""
     states = [row.state] if row else [record.state for record in records]
     state = max(states, key=severity)
     since = _since(row, at) if row else ""
     key = f"{crc32(name.encode()):x}w"
-    alone = len(records) == 1
-    of = "" if alone else f"{sum(one.state == 'up' for one in records)} of {len(records)} fresh"
-    beat = _beat(records[0]) if alone else of if records else "none shown"
-    instance = f"<small>{_doing(records[0])}</small>" if alone and _doing(records[0]) else ""
-    first = (
-        f'<tr data-k="{key}" class="{state}"><th scope="row">{_name(name)}{instance}{since}'
-        f"<td>{_state(state)}<td>{beat}"
-    )
-    if alone:
-        return first
-    return first + "".join(
-        f'<tr data-k="{key}{number}" class="{record.state}"><th scope="row" class="of">'
-        f'{_doing(record) or f"instance {number}"}<td class="of">{_state(record.state)}'
-        f'<td class="of">{_beat(record)}'
+    first = f"<tr data-k={key} class={state}><th scope=row>{_name(name)}"
+    if len(records) == 1:
+        doing = f"<small>{_doing(records[0])}</small>" if _doing(records[0]) else ""
+        return f"{first}{doing}{since}<td>{_state(state)}<td>{_beat(records[0])}"
+    fresh = sum(record.state == "up" for record in records)
+    instances = "".join(
+        f'<tr data-k={key}{number} class="{record.state} n"><th scope=row class=of>'
+        f"{_doing(record) or f'instance {number}'}<td class=of>{_state(record.state)}"
+        f"<td class=of>{_beat(record)}"
         for number, record in enumerate(records, 1)
     )
+    return f"{first}{since}<td>{_state(state)}<td>{fresh} of {len(records)} fresh{instances}"
 
 
 def _doing(record: HeartbeatRecord) -> str:
@@ -246,8 +243,8 @@ def _beat(record: HeartbeatRecord) -> str:
     part = min(record.age_seconds / limit, 1.0) if limit else 1.0
     return (
         f"{_duration(record.age_seconds)} of {_duration(limit)}"
-        '<svg class="b" viewBox="0 0 96 6" preserveAspectRatio="none" aria-hidden="true">'
-        f'<path class="t" d="M0 3h96"/><path class="f" d="M0 3h{max(round(96 * part), 1)}"/></svg>'
+        '<svg class=b viewBox="0 0 96 6" preserveAspectRatio=none aria-hidden=true>'
+        f'<path class=t d="M0 3h96"/><path class=f d="M0 3h{max(round(96 * part), 1)}"/></svg>'
     )
 
 
@@ -257,16 +254,16 @@ def _news(shown: HealthReport, registry: HealthRegistry, detail: Detail) -> str:
     seen = [one for one in registry.transitions() if (one.name, one.kind) in known]
     latest = [expose_transition(one, detail) for one in reversed(seen[-MAX_NEWS:])]
     body = "".join(_transition(one, shown.timestamp) for one in latest)
-    return _table("news", "Last changes", ("Time", "Component", "Change"), body)
+    return _table("news", "Last changes", ("Time (UTC)", "Component", "Change"), body)
 
 
 def _transition(one: Transition, at: datetime) -> str:
     why = f"<small>{_why(one.failure)}</small>" if one.failure else ""
-    before = f"{one.before} to " if one.before else "first "
+    before = f"{one.before} → " if one.before else "first seen "
     key = f"{crc32(f'{one.at}{one.kind}{one.name}'.encode()):x}n"
     return (
-        f'<tr data-k="{key}" class="{one.after}"><td>{_time(one.at, at)}'
-        f'<th scope="row">{_name(one.name)}<td>{before}{_state(one.after)}{why}'
+        f"<tr data-k={key} class={one.after}><td>{_time(one.at, at, '')}"
+        f"<th scope=row>{_name(one.name)}<td>{before}{_state(one.after)}{why}"
     )
 
 
@@ -274,7 +271,7 @@ def _table(section: str, caption: str, columns: Iterable[str], body: str, more: 
     """A section that is one table; `body` has its rows."""
     if not body:
         return f'<section id="{section}"><h2>{caption}</h2><p>none</p>{more}</section>'
-    head = "".join(f'<th scope="col">{column}' for column in columns)
+    head = "".join(f"<th scope=col>{column}" for column in columns)
     return (
         f'<section id="{section}"><table><caption>{caption}</caption>'
         f"<thead><tr>{head}</thead><tbody>{body}</tbody></table>{more}</section>"
@@ -292,7 +289,7 @@ def _name(text: str) -> str:
 
 
 def _state(state: ComponentState) -> str:
-    return f'<span class="s">{state}</span>'
+    return f"<span class=s>{state}</span>"
 
 
 def _since(row: ComponentStatus, at: datetime) -> str:
@@ -303,11 +300,13 @@ def _since(row: ComponentStatus, at: datetime) -> str:
 
 
 def _reason(row: ComponentStatus, at: datetime) -> str:
-    why = _why(row.failure) if row.failure else ""
-    long = _duration((at - row.since).total_seconds())
+    """Since when it fails and why: a beat is too old before anybody looks."""
+    failure = row.failure
+    since = min(row.since, failure.since) if failure else row.since
+    long = _duration(max(round((at - since).total_seconds()), 1))
     return (
-        f"<small>{_remarks(row)}since {_time(row.since, at)}, for {long}</small>"
-        f"<small>{why}</small>"
+        f"<small>{_remarks(row)}since {_time(since, at)}, for {long}</small>"
+        f"<small>{_why(failure) if failure else ''}</small>"
     )
 
 
@@ -322,19 +321,23 @@ def _why(failure: Failure) -> str:
     return words + (f": <bdi>{escape(failure.message)}</bdi>" if failure.message else "")
 
 
-def _time(moment: datetime, at: datetime | None = None) -> str:
+def _time(moment: datetime, at: datetime | None = None, zone: str = " UTC") -> str:
     """A moment in UTC, without the day where it is that of `at`."""
     same_day = at is not None and moment.date() == at.date()
     text = f"{moment:%H:%M:%S}" if same_day else f"{moment:%Y-%m-%d %H:%M:%S}"
-    return f'<time datetime="{moment:%Y-%m-%dT%H:%M:%S}Z">{text} UTC</time>'
+    return f'<time datetime="{moment:%Y-%m-%dT%H:%M:%S}Z">{text}{zone}</time>'
 
 
 def _duration(seconds: float) -> str:
-    """A duration in the unit in which it is two or three digits."""
+    """A duration in the unit in which it is easily read."""
+    if seconds < 0.0001:
+        return "&lt;\xa00.1\xa0ms"
     if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    for unit, size in (("s", 60.0), ("min", 60.0), ("h", 48.0)):
-        if seconds < size:
-            return f"{seconds:.3g} {unit}"
-        seconds /= size if unit != "h" else 24.0
-    return f"{seconds:.0f} d"
+        return f"{seconds * 1000:.{0 if seconds >= 0.1 else 1}f}\xa0ms"
+    if seconds < 60:
+        return f"{seconds:.3g}\xa0s"
+    unit, size = next((unit, size) for unit, size in _UNITS if seconds >= 2 * size or size == 60)
+    return f"{seconds / size:.0f}\xa0{unit}"
+
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))

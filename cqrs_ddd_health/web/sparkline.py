@@ -11,14 +11,13 @@ from cqrs_ddd_health.models import ComponentState
 
 __all__ = ["sparkline"]
 
-HEIGHT = 16
-STEP = 2
-WIDTH = MAX_RESULTS * STEP
+HEIGHT = 9  # so that a step up or down is one digit
+WIDTH = MAX_RESULTS
 CALM_SECONDS = 0.005
 """A latency up to this is low, whatever the others were: what is always quick shows no peaks."""
 
 # At what height the middle of the stroke of a result that is not up runs: its class says how wide.
-_MIDDLES: dict[ComponentState, tuple[str, int]] = {"degraded": ("g", 12), "down": ("d", 8)}
+_MIDDLES: dict[ComponentState, tuple[str, float]] = {"degraded": ("g", 7), "down": ("d", 4.5)}
 
 
 def sparkline(results: Sequence[PastResult]) -> str:
@@ -29,9 +28,9 @@ def sparkline(results: Sequence[PastResult]) -> str:
     """
     if not results:
         return ""
-    left = WIDTH - STEP * len(results)
+    left = WIDTH - len(results)
     paths = (
-        f'<path class="u" d="{_area(results, left)}"/>',
+        f'<path class=u d="{_area(results, left)}"/>',
         *(
             f'<path class="{name}" d="{lines}"/>'
             for state, (name, middle) in _MIDDLES.items()
@@ -39,7 +38,7 @@ def sparkline(results: Sequence[PastResult]) -> str:
         ),
     )
     return (
-        f'<svg class="k" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img"'
+        f'<svg class=k viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio=none role=img'
         f' aria-label="{_words(results)}">{"".join(paths)}</svg>'
     )
 
@@ -55,12 +54,11 @@ def _words(results: Sequence[PastResult]) -> str:
 
 def _area(results: Sequence[PastResult], left: int) -> str:
     """The outline of the latencies of what was up, from left to right."""
-    heights = _heights(results)
-    drawn, x, last = [f"M{left} {HEIGHT}"], 0, 0
-    for height, length in _runs(heights):
-        drawn.append(f"v{last - height}h{STEP * length}" if height != last else f"h{STEP * length}")
-        x, last = x + length, height
-    return f"{''.join(drawn)}V{HEIGHT}"
+    drawn, last = f"M{left} {HEIGHT}", 0
+    for height, length in _runs(_heights(results)):
+        drawn += f"v{last - height}h{length}"
+        last = height
+    return f"{drawn}V{HEIGHT}"
 
 
 def _heights(results: Iterable[PastResult]) -> Iterator[int]:
@@ -68,16 +66,18 @@ def _heights(results: Iterable[PastResult]) -> Iterator[int]:
     scale = max((CALM_SECONDS, *up))
     for result in results:
         part = result.latency_seconds / scale
-        yield max(round((HEIGHT - 2) * part), 1) if result.state == "up" else 0
+        yield max(round(HEIGHT * part), 1) if result.state == "up" else 0
 
 
-def _lines(results: Sequence[PastResult], state: ComponentState, left: int, middle: int) -> str:
+def _lines(results: Sequence[PastResult], state: ComponentState, left: int, middle: float) -> str:
     """A thick line along each run of results in that state."""
-    drawn, x = "", left
+    drawn, gap = "", left
     for is_so, length in _runs(result.state == state for result in results):
-        if is_so:
-            drawn += f"M{x} {middle}h{STEP * length}"
-        x += STEP * length
+        if not is_so:
+            gap += length
+            continue
+        drawn += f"m{gap} 0h{length}" if drawn else f"M{gap} {middle}h{length}"
+        gap = 0
     return drawn
 
 
