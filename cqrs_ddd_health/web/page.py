@@ -132,7 +132,7 @@ def _service(shown: HealthReport) -> str:
 
 
 def _badness(row: ComponentStatus) -> tuple[int, bool]:
-    return severity(row.state), row.critical
+    return severity(row.state), row.critical and row.state != "up"
 
 
 def _hero(shown: HealthReport) -> str:

@@ -1,4 +1,4 @@
-"""A service whose checks do as files say: `python -m tests.integration.stage DIRECTORY`.
+"""A service whose checks do as files say: `python -m tests.integration.stage DIRECTORY PORT`.
 
 Each file there has the name of what it is about, and one word: `up`, `degraded`, `down`, `raises`
 or `hangs`. What has no file is up. `beats` is about the workers: they beat while it says `up`.
@@ -34,7 +34,7 @@ def main() -> None:
     threading.Thread(target=_beat, args=(registry, directory / "beats"), daemon=True).start()
     end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: end.set())
-    with HealthServer(registry, port=0) as server:
+    with HealthServer(registry, port=int(sys.argv[2])) as server:
         sys.stdout.write(f"{server.url}/health/page\n")
         sys.stdout.flush()
         end.wait()
