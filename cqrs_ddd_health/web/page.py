@@ -20,6 +20,7 @@ from urllib.parse import quote
 from zlib import crc32
 
 from cqrs_ddd_health.errors import UnknownNameError
+from cqrs_ddd_health.evaluation import worst
 from cqrs_ddd_health.exposure import expose_transition
 from cqrs_ddd_health.history import PastResult
 from cqrs_ddd_health.models import (
@@ -208,8 +209,7 @@ def _worker(
     name: str, row: ComponentStatus | None, records: Sequence[HeartbeatRecord], at: datetime
 ) -> str:
     """The row of a worker, and one for each of its instances if it has not just one."""
-    states = [row.state] if row else [record.state for record in records]
-    state = max(states, key=severity)
+    state = row.state if row else worst([record.state for record in records])
     since = _since(row, at) if row else ""
     key = f"{crc32(name.encode()):x}w"
     first = f"<tr data-k={key} class={state}><th scope=row>{_name(name)}"

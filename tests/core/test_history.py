@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cqrs_ddd_health import (
     CheckOptions,
+    ComponentStatus,
     HealthRegistry,
     MemoryHeartbeatStore,
     PastResult,
@@ -44,7 +45,7 @@ async def test_each_run_is_remembered_with_its_state_and_when(
     registry: HealthRegistry, clock: FakeClock
 ) -> None:
     check = registry.register("check", Told(), options=CheckOptions(failure_threshold=2))
-    rows = []
+    rows: list[ComponentStatus] = []
     for outcome in (True, True, False, False, True):
         check.outcome = outcome
         clock.advance(10)
@@ -116,6 +117,7 @@ async def test_the_heartbeat_store_has_a_past_too() -> None:
     report = await registry.report()
     (store,) = (row.name for row in report.components if row.kind == "store")
     assert [one.state for one in registry.history(store, kind="store")] == ["up"]
+    await registry.aclose()
     with pytest.raises(UnknownNameError, match="no heartbeat store that is shown as 'other'"):
         registry.history("other", kind="store")
     with pytest.raises(UnknownNameError, match="no heartbeat store"):
@@ -211,7 +213,7 @@ def test_threads_may_read_while_others_write() -> None:
         check.outcome = number % 2 == 0
         registry.report_sync()
 
-    def read(_: int) -> None:
+    def read(number: int) -> None:
         states = [one.state for one in registry.history("check")]
         assert set(states) <= {"up", "down"}
         assert all(one.before != one.after for one in registry.transitions())

@@ -24,6 +24,7 @@ from cqrs_ddd_health.web.asgi import health_app
 from cqrs_ddd_health.web.page import MAX_BROKEN, MAX_NEWS, page
 from tests.core.actors import Told
 from tests.core.asgi_client import request
+from tests.core.test_shared_heartbeats import publisher_of
 
 EVIL = "<script>alert('1')</script>\"&"
 
@@ -219,6 +220,7 @@ async def test_rows_that_no_check_stands_for_are_shown_too(clock: FakeClock) -> 
     assert "heartbeat" in text
     assert "never seen" in text
     report = await registry.report(tags=("none",))
+    publisher_of(registry).leave()  # with its thread
     registry.unregister("database")
     assert "eager down" in Shown(rendered(registry, report)).text  # its instances alone
     assert "database" not in Shown(rendered(registry, report)).text

@@ -32,6 +32,7 @@ SUBJECTS = {
     "Built-in checks",
     "Beat from workers",
     "Answer probes over HTTP",
+    "Read the page",
     "Refresh in the background",
     "Leave without losing a request",
     "Workers without a web server",

@@ -33,7 +33,7 @@ def main() -> None:
         registry.register(name, check, critical=name != "search", timeout_seconds=1, options=PACE)
     threading.Thread(target=_beat, args=(registry, directory / "beats"), daemon=True).start()
     end = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: end.set())
+    signal.signal(signal.SIGTERM, lambda _number, _frame: end.set())
     with HealthServer(registry, port=int(sys.argv[2])) as server:
         sys.stdout.write(f"{server.url}/health/page\n")
         sys.stdout.flush()

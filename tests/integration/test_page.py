@@ -164,6 +164,19 @@ async def test_a_state_is_a_word_and_a_shape(browser: Browser, broken: Stage, mo
         assert not any(hidden)  # each stands out from what is behind it
 
 
+async def test_a_bar_is_as_long_as_its_age_without_colours_too(
+    browser: Browser, broken: Stage
+) -> None:
+    for mode in (MODES[0], MODES[2]):
+        async with opened(browser, broken.url, mode) as tab:
+            differs = """() => {
+              const [track, bar] = ["t", "f"].map((name) =>
+                getComputedStyle(document.querySelector(`#workers .up .${name}`)));
+              return [track.stroke !== bar.stroke, track.strokeWidth !== bar.strokeWidth];
+            }"""
+            assert any(await tab.page.evaluate(differs))
+
+
 async def test_it_can_be_printed(browser: Browser, broken: Stage) -> None:
     async with opened(browser, broken.url, Mode("print", width=700)) as tab:
         await tab.page.emulate_media(media="print")
@@ -272,10 +285,13 @@ async def test_that_the_service_is_gone_is_said_until_it_is_back(
         await expect(page.locator("#said")).to_contain_text("Not reached since ")
         await expect(page).to_have_title("not reached: healthy: orders")
         await expect(page.locator("#checks")).to_contain_text("database")
+        colour = "() => getComputedStyle(document.querySelector('h1 strong')).color"
+        greyed = await page.evaluate(colour)
         await tab.shoot("not-reached")
         assert await faint_texts(tab) == []
         stage.start_again()
         await expect(banner).to_be_hidden()
+        assert await page.evaluate(colour) != greyed  # what is no news does not look like any
         await expect(page.locator("#said")).to_have_text("orders is healthy")
         await expect(page).to_have_title("healthy: orders")
         assert all("Failed to load resource" in words for words in tab.complaints)
