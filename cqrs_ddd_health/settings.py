@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeAlias, cast
 
 from pydantic import (
@@ -28,6 +27,15 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableValueError
 
+from .environment import (
+    ENV_FILE,
+    ENV_PREFIX,
+    SECRETS_DIR,
+    env_file_path,
+    secrets_dir_path,
+    source_of,
+    variables,
+)
 from .errors import SettingsError
 from .names import Name, fold
 from .options import DEFAULT_TIMEOUT_SECONDS, CheckOptions, PositiveSeconds
@@ -35,14 +43,14 @@ from .texts import hide, secrets_of_url
 
 __all__ = ["ENV_PREFIX", "CheckSettings", "Detail", "HealthSettings", "unclaimed", "variable_of"]
 
-Detail: TypeAlias = Literal["minimal", "safe", "full"]
+Detail: TypeAlias = Literal["minimal", "safe", "full", "authorized"]
 Limit = Annotated[int, Field(ge=1)]
 _Object: TypeAlias = "Mapping[object, object]"
 
-ENV_PREFIX = "CQRS_HEALTH_"
-_ENV_FILE = "ENV_FILE"
-_SECRETS_DIR = "SECRETS_DIR"
 _LISTS = ("probes", "tags")
+_LEAST_TOKEN = 16
+"""In characters: one that could be guessed lets everybody in."""
+_TOKEN = re.compile(rf"(?=.{{{_LEAST_TOKEN}}})[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, 2.1
 
 _logger = logging.getLogger("cqrs_ddd_health")
 
@@ -134,7 +142,16 @@ class HealthSettings(BaseSettings):
         default="safe",
         description=(
             "What strangers see. minimal: the three paths of the contract. safe: states, "
-            "latencies, ages and the kind of a failure. full: messages, details and instances too."
+            "latencies, ages and the kind of a failure. full: messages, details and instances too. "
+            "authorized: full for whom the bearer token or the application's authorizer lets in, "
+            "safe for all others."
+        ),
+    )
+    bearer_token: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Whoever sends it as `Authorization: Bearer ...` sees everything where detail is "
+            "authorized: at least 16 characters, letters, digits and -._~+/=; never shown."
         ),
     )
     heartbeat_store_url: SecretStr | None = Field(
@@ -192,10 +209,10 @@ class HealthSettings(BaseSettings):
             SettingsError: if a value is malformed, a named file or directory is not there, or,
                 with `strict`, a variable unknown.
         """
-        env_file = _named_path(_ENV_FILE, Path.is_file, "a readable file")
-        secrets_dir = _named_path(_SECRETS_DIR, Path.is_dir, "a directory")
+        env_file = env_file_path()
+        secrets_dir = secrets_dir_path()
         try:
-            _tell_of_unknown(_variables(env_file), strict=strict)
+            _tell_of_unknown(variables(env_file), strict=strict)
             # Keywords of pydantic-settings that it keeps from type checkers.
             return cls(_env_file=env_file, _secrets_dir=secrets_dir)  # type: ignore[call-arg]
         except ValidationError as error:
@@ -217,6 +234,16 @@ class HealthSettings(BaseSettings):
         """Read secret files under nested names too, as the environment is read."""
         secret_files = NestedSecretsSettingsSource(file_secret_settings)
         return init_settings, env_settings, dotenv_settings, secret_files
+
+    @field_validator("bearer_token")
+    @classmethod
+    def _can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError(
+                f"a bearer token has at least {_LEAST_TOKEN} characters, all of them letters, "
+                "digits or -._~+/ and only at its end ="
+            )
+        return value
 
     @field_validator("required", mode="before")
     @classmethod
@@ -246,6 +273,7 @@ class HealthSettings(BaseSettings):
             if url is not None
             for secret in secrets_of_url(url.get_secret_value())
         )
+        hide([self.bearer_token.get_secret_value()] if self.bearer_token is not None else ())
         return self
 
     def options_of(self, name: str) -> CheckSettings | None:
@@ -255,62 +283,7 @@ class HealthSettings(BaseSettings):
     @staticmethod
     def origin_of(variable: str) -> str:
         """Return where a setting that has the name of this variable was said, as it is now."""
-        for where, values in _sources():
-            by_fold = {fold(name): name for name in values}
-            said, inner = variable, list[str]()
-            while said:
-                name = by_fold.get(fold(said))
-                if name is not None and _holds(values[name], inner):
-                    return f"{name}{where}"
-                said, _, part = said.rpartition("__")  # it may be in the JSON of its parent
-                inner.insert(0, part)
-        return "HealthSettings in code"
-
-
-def _sources() -> Iterator[tuple[str, Mapping[str, str | None]]]:
-    """Each place that settings come from, and the variables that are there; the first one wins."""
-    yield "", os.environ
-    env_file = _named_path(_ENV_FILE, Path.is_file, "a readable file")
-    if env_file is not None:
-        yield f" in {env_file}", _in_dotenv(env_file)
-    secrets_dir = _named_path(_SECRETS_DIR, Path.is_dir, "a directory")
-    if secrets_dir is not None:
-        files = [file for file in secrets_dir.iterdir() if file.is_file()]
-        yield f" in {secrets_dir}", {file.name: file.read_text("utf-8") for file in files}
-
-
-def _holds(text: str | None, keys: Sequence[str]) -> bool:
-    """Whether the value of a variable is JSON with that key in it, inside one another."""
-    if not keys:
-        return True
-    try:
-        value: object = from_json(text or "")
-    except ValueError:
-        return False
-    for key in keys:
-        if not isinstance(value, Mapping):
-            return False
-        entries = {fold(str(name)): item for name, item in cast("_Object", value).items()}
-        if fold(key) not in entries:
-            return False
-        value = entries[fold(key)]
-    return True
-
-
-def _in_dotenv(env_file: Path) -> Mapping[str, str | None]:
-    from dotenv import dotenv_values
-
-    return dotenv_values(env_file)
-
-
-def _named_path(name: str, exists: Callable[[Path], bool], what: str) -> Path | None:
-    value = os.environ.get(f"{ENV_PREFIX}{name}")
-    if not value:
-        return None
-    path = Path(value)
-    if not exists(path):
-        raise SettingsError(f"{ENV_PREFIX}{name} must name {what}, there is none at {value!r}")
-    return path
+        return source_of(variable) or "HealthSettings in code"
 
 
 def _why(error: OSError | UnicodeDecodeError) -> str:
@@ -341,12 +314,6 @@ def _explain_one(item: ErrorDetails) -> str:
 def _did_you_mean(name: str, known: Iterable[str], otherwise: str = "", prefix: str = "") -> str:
     close = get_close_matches(name.upper(), known, n=1)
     return f", did you mean {prefix}{close[0]}?" if close else otherwise
-
-
-def _variables(env_file: Path | None) -> Iterator[str]:
-    yield from os.environ
-    if env_file is not None:
-        yield from _in_dotenv(env_file)
 
 
 def _tell_of_unknown(variables: Iterable[str], *, strict: bool) -> None:
@@ -384,7 +351,7 @@ def unclaimed(settings: HealthSettings, names: Iterable[str]) -> list[str]:
 
 _warned: set[str] = set()
 _OPTIONS = [name.upper() for name in CheckSettings.model_fields]
-_NAMES = [name.upper() for name in (*HealthSettings.model_fields, _ENV_FILE, _SECRETS_DIR)]
+_NAMES = [name.upper() for name in (*HealthSettings.model_fields, ENV_FILE, SECRETS_DIR)]
 _CHECKS = f"{ENV_PREFIX}CHECKS"
 _NESTED = f"{_CHECKS}__"
-_FILES = f"what {ENV_PREFIX}{_ENV_FILE} or {ENV_PREFIX}{_SECRETS_DIR} names"
+_FILES = f"what {ENV_PREFIX}{ENV_FILE} or {ENV_PREFIX}{SECRETS_DIR} names"

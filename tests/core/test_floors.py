@@ -26,6 +26,7 @@ FLOORS = (
         "history",
         "protocols",
         "wire",
+        "environment",
         "settings",
         "schema",
     ),
