@@ -11,7 +11,6 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from importlib import import_module
 
 from .terminal import OutputError, UsageError, write
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from .models import HealthReport
     from .registry import HealthRegistry
-    from .settings import HealthSettings
 
 __all__ = ["main"]
 
@@ -31,15 +29,6 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130  # the last as a shell says it
 MAX_SECONDS = 86_400.0
 
 _CLEAR = "\x1b[H\x1b[J"  # ECMA-48: to the upper left corner, and erase from there to the end
-
-_NOTHING = """\
-cqrs-health: there is nothing to {0}. A service without checks would always look healthy.
-Name what to ask in the environment, or a registry of your application that has checks:
-  CQRS_HEALTH_CHECKS__DATABASE__URL=postgresql+asyncpg://... cqrs-health {0}
-  cqrs-health {0} --registry myapp.health:registry
-  CQRS_HEALTH_SERVE_REGISTRY=myapp.health:registry cqrs-health {0}
-or look at an example:
-  cqrs-health {0} --demo"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -232,7 +221,9 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    registry = _registry(options)
+    from .choosing import chosen_registry
+
+    registry = chosen_registry(options)
     settings = registry.settings
     host = options.host or settings.serve_host
     port = settings.serve_port if options.port is None else options.port
@@ -260,7 +251,9 @@ def _serve(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     import asyncio
 
-    registry = _registry(options)
+    from .choosing import chosen_registry
+
+    registry = chosen_registry(options)
     if options.explain:
         _explain(registry, as_json=options.json)
         return OK
@@ -307,79 +300,6 @@ def _show(report: HealthReport, options: argparse.Namespace) -> None:
     else:
         text = table(report)
         write(text if options.watch is None else f"{text}\n")
-
-
-def _registry(options: argparse.Namespace) -> HealthRegistry:
-    from .errors import HealthError
-    from .settings import HealthSettings
-
-    try:
-        settings = HealthSettings.from_environment(strict=options.strict_settings)
-        registry = _chosen(options, settings)
-    except HealthError as error:
-        raise UsageError(f"cqrs-health: {error}") from None
-    _look_for_unclaimed(registry, strict=options.strict_settings)
-    explained = options.command == "check" and options.explain and registry.names
-    if registry.is_empty and not explained:
-        raise UsageError(_NOTHING.format(options.command))
-    return registry
-
-
-def _look_for_unclaimed(registry: HealthRegistry, *, strict: bool) -> None:
-    """Refuse options of checks that there are not, or warn of them: the name may have a slip."""
-    from .settings import unclaimed
-
-    unknown = unclaimed(registry.settings, registry.names)
-    if unknown and strict:
-        raise UsageError(f"cqrs-health: {'; '.join(unknown)}")
-    for complaint in unknown:
-        sys.stderr.write(f"{complaint}\n")
-
-
-def _chosen(options: argparse.Namespace, settings: HealthSettings) -> HealthRegistry:
-    from .registry import HealthRegistry
-
-    if options.demo:
-        return _demo(settings)
-    path = options.registry or settings.serve_registry
-    sys.path.insert(0, "")  # as `python -m` does: what stands in the current directory counts
-    registry = _imported(path) if path else HealthRegistry(settings=settings)
-    registry.register_from_settings()
-    return registry
-
-
-def _demo(settings: HealthSettings) -> HealthRegistry:
-    from .demo import demo_registry
-
-    try:
-        return demo_registry(settings)
-    except ImportError as error:
-        raise UsageError(f"cqrs-health: the demo's database: {error}") from None
-    except OSError as error:
-        raise UsageError(
-            f"cqrs-health: the demo cannot keep its database: {error}; "
-            "set XDG_STATE_HOME to a directory that can be written to"
-        ) from None
-
-
-def _imported(path: str) -> HealthRegistry:
-    from .registry import HealthRegistry
-    from .texts import safe_text
-
-    module, _, attribute = path.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-        registry = found() if callable(found) else found
-    # It is the application's code, which may raise anything, and exit if it is a script.
-    except (Exception, SystemExit) as error:
-        why = safe_text(f"{type(error).__name__}: {error}")
-        raise UsageError(f"cqrs-health: no registry at {path!r}: {why}") from None
-    if not isinstance(registry, HealthRegistry):
-        raise UsageError(
-            f"cqrs-health: {path!r} is an instance of {type(registry).__name__}, "
-            "it must be a HealthRegistry or a function that returns one"
-        )
-    return registry
 
 
 def _listening(host: str, port: int) -> socket.socket:

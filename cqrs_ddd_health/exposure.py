@@ -7,7 +7,7 @@ from .models import ComponentStatus, Failure, HealthReport, HeartbeatRecord
 from .settings import Detail
 from .transitions import Transition
 
-__all__ = ["expose", "expose_transition"]
+__all__ = ["expose", "expose_component", "expose_transition"]
 
 
 def expose(report: HealthReport, detail: Detail) -> HealthReport:
@@ -15,10 +15,11 @@ def expose(report: HealthReport, detail: Detail) -> HealthReport:
 
     `full` is everything, with the userinfo of URLs cut out of messages and details. Below it there
     are states, latencies, ages, the kind of a failure and the class of its exception; no messages,
-    details, versions, nor anything that names a host or says what a worker is at.
+    details, versions, nor anything that names a host or says what a worker is at. `authorized` by
+    itself lets out no more than `safe` does: who is let in is shown `full`.
     """
     update: dict[str, object] = {
-        "components": tuple(_component(row, detail) for row in report.components),
+        "components": tuple(expose_component(row, detail) for row in report.components),
     }
     if detail != "full":
         update["heartbeats"] = tuple(map(_heartbeat, report.heartbeats))
@@ -33,7 +34,8 @@ def expose_transition(transition: Transition, detail: Detail) -> Transition:
     return transition.model_copy(update={"failure": _failure(transition.failure)})
 
 
-def _component(row: ComponentStatus, detail: Detail) -> ComponentStatus:
+def expose_component(row: ComponentStatus, detail: Detail) -> ComponentStatus:
+    """Return as much of one row as `expose` leaves of it in a report."""
     if detail == "full":
         return row
     return row.model_copy(update={"failure": _failure(row.failure), "details": EMPTY})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from .endings import PATIENCE_SECONDS, cut_off, end_tasks
 from .errors import ServerError
 from .options import require_host, require_port
-from .web.asgi import health_app
+from .web.asgi import Authorizer, HealthApp, health_app
 from .web.http1 import Connections
 
 if TYPE_CHECKING:
@@ -49,14 +49,24 @@ class HealthServer:
         registry: what to answer for.
         host: the address to listen on, IPv4 or IPv6.
         port: the port to listen on, 0 for a free one; `port` and `url` tell which.
+        authorizer: as in `health_app`.
 
     Raises:
-        InvalidOptionError: if the host or the port can be none.
+        InvalidOptionError: if the host, the port or the authorizer can be none.
+        SettingsError: as in `health_app`.
         ServerError: when entered, if it is entered already, or nobody can listen there.
     """
 
-    def __init__(self, registry: HealthRegistry, host: str = "127.0.0.1", port: int = 8000) -> None:
+    def __init__(
+        self,
+        registry: HealthRegistry,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        authorizer: Authorizer | None = None,
+    ) -> None:
         self._registry = registry
+        self._app = health_app(registry, authorizer=authorizer)
         self._host = require_host("host", host)
         self._port = require_port("port", port, least=0)
         self._lock = threading.Lock()
@@ -117,7 +127,8 @@ class HealthServer:
         with self._lock:
             if self._service is not None:
                 raise ServerError(f"this server is entered already, it answers at {self.url}")
-            service = _Service(self._registry, _listening(self._host, self._port), owner)
+            listener = _listening(self._host, self._port)
+            service = _Service(self._registry, self._app, listener, owner)
             service.start()
             self._service = service
         _entered.add(self)
@@ -149,11 +160,16 @@ class _Service:
     """A thread with a loop that answers on one listening socket, from its start to its stop."""
 
     def __init__(
-        self, registry: HealthRegistry, listener: socket.socket, owner: AbstractEventLoop | None
+        self,
+        registry: HealthRegistry,
+        app: HealthApp,
+        listener: socket.socket,
+        owner: AbstractEventLoop | None,
     ) -> None:
         host, port, *_ = listener.getsockname()
         self.address: tuple[str, int] = host, port
         self._registry = registry
+        self._app = app
         self._listener = listener
         self._owner = owner
         self._loop = asyncio.new_event_loop()
@@ -215,7 +231,7 @@ class _Service:
 
     async def _serve(self) -> None:
         async with self._registry.running(owner=self._owner):
-            connections = Connections(health_app(self._registry))
+            connections = Connections(self._app)
             server = await self._loop.create_server(connections.connection, sock=self._listener)
             self._started.set_result(None)
             await self._leaving.wait()

@@ -100,6 +100,12 @@ class HealthRegistry(Beating):
         return tuple(self._engine.catalog.slots)
 
     @property
+    def tags(self) -> frozenset[str]:
+        """The tags of the registered checks, which `report(tags=...)` selects by."""
+        slots = self._engine.catalog.slots.values()
+        return frozenset(tag for slot in slots for tag in slot.options.tags)
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to tell of: such a registry would always look healthy."""
         return self._engine.reporter.is_empty()

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
 
 from .models import ComponentStatus, Failure, HealthReport, HeartbeatRecord, ServiceInfo
+from .openapi import openapi
 from .options import CheckOptions
 from .settings import HealthSettings
-from .wire import ErrorDict, LiveDict, ReadyDict, StatusDict, UpDown
+from .wire import ErrorDict, HealthJsonDict, LiveDict, ReadyDict, StatusDict, UpDown
 
 __all__ = ["schemas", "write_schemas"]
 
@@ -29,6 +30,7 @@ _TYPES: Mapping[str, TypeAdapter[Any]] = {
     "components": TypeAdapter(dict[str, UpDown]),
     "error": TypeAdapter(ErrorDict),
     "failure": TypeAdapter(Failure),
+    "health-json": TypeAdapter(HealthJsonDict),
     "health-report": TypeAdapter(HealthReport),
     "heartbeat-record": TypeAdapter(HeartbeatRecord),
     "live": TypeAdapter(LiveDict),
@@ -54,10 +56,10 @@ def schemas() -> dict[str, JsonSchemaValue]:
 
 
 def write_schemas(directory: Path) -> list[Path]:
-    """Write each schema to `<name>.json` in `directory` and return the files."""
+    """Write each schema to `<name>.json` in `directory`, and `openapi.json`; return the files."""
     directory.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
-    for name, schema in schemas().items():
+    for name, schema in sorted({**schemas(), "openapi": openapi()}.items()):
         file = directory / f"{name}.json"
         file.write_text(json.dumps(schema, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         files.append(file)

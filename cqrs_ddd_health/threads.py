@@ -23,6 +23,7 @@ __all__ = [
     "needs_loop",
     "occupant",
     "run_blocking",
+    "run_on",
 ]
 
 T = TypeVar("T")
@@ -98,6 +99,13 @@ async def run_blocking(call: Callable[[], T]) -> T:
     """
     check = occupant.get()
     flight = check.flight if check is not None else None
+    return await run_on(_default_threads if flight is None else flight.threads, call, flight)
+
+
+async def run_on(
+    threads: DaemonThreads, call: Callable[[], T], flight: Occupied | None = None
+) -> T:
+    """Do as `run_blocking` on one of these threads, on behalf of that flight or of none."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Callable[[], T]] = loop.create_future()
 
@@ -113,7 +121,7 @@ async def run_blocking(call: Callable[[], T]) -> T:
     if flight is not None:
         flight.hold()
     try:
-        (flight.threads if flight is not None else _default_threads).submit(job)
+        threads.submit(job)
     except BaseException:
         if flight is not None:
             flight.release()

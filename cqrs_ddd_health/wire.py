@@ -1,19 +1,30 @@
-"""The contract's dicts, as types: what the dict API returns and the probes answer."""
+"""Dicts as types: the contract's, which the dict API returns and probes answer, and those of
+`application/health+json`."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NotRequired, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, with_config
 from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
-from .strict import RFC_3339
+from .strict import RFC_3339, Seconds
 
-__all__ = ["ErrorDict", "LiveDict", "ReadyDict", "StatusDict", "UpDown"]
+__all__ = [
+    "ErrorDict",
+    "HealthJsonDict",
+    "LiveDict",
+    "MeasurementDict",
+    "PassWarnFail",
+    "ReadyDict",
+    "StatusDict",
+    "UpDown",
+]
 
 UpDown: TypeAlias = Literal["up", "down"]
+PassWarnFail: TypeAlias = Literal["pass", "warn", "fail"]
 
 
 def _is_moment(text: str) -> str:
@@ -78,3 +89,28 @@ class ErrorDict(TypedDict):
     """The body of an answer that is none: an unknown path, a method that is not allowed."""
 
     error: str
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class MeasurementDict(TypedDict):
+    """An entry below `checks` of `application/health+json`: a component, or one of a worker."""
+
+    componentId: str
+    componentType: Literal["component", "datastore"]
+    status: PassWarnFail
+    observedValue: NotRequired[Seconds]
+    observedUnit: NotRequired[Literal["s"]]
+    time: NotRequired[_Timestamp]
+    output: NotRequired[str]
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
+class HealthJsonDict(TypedDict):
+    """The body of `/health/report` for whoever accepts `application/health+json`, after
+    draft-inadarei-api-health-check-06."""
+
+    status: PassWarnFail
+    serviceId: NotRequired[str]
+    version: NotRequired[str]
+    notes: NotRequired[list[str]]
+    checks: dict[str, list[MeasurementDict]]

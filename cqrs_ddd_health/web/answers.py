@@ -32,9 +32,13 @@ class _OnOneLoop(Generic[T]):
 
 
 class Answers(Generic[T]):
-    """Answers by key. The keys are the application's own, never made of what a request says."""
+    """Answers by key. The keys are the application's own, never made of what a request says.
 
-    def __init__(self) -> None:
+    Where askers may choose among very many of them, `limit` is how many are kept, the latest ones.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
         self._kept: dict[Hashable, Prepared[T]] = {}
         self._loops: WeakKeyDictionary[AbstractEventLoop, _OnOneLoop[T]] = WeakKeyDictionary()
 
@@ -74,9 +78,16 @@ class Answers(Generic[T]):
             if not isinstance(error, Exception):
                 raise
             return
-        self._kept[key] = prepared
+        self._keep(key, prepared)
         for future in _unsettled(here.waiting.pop(key)):
             future.set_result(prepared)
+
+    def _keep(self, key: Hashable, prepared: Prepared[T]) -> None:
+        self._kept.pop(key, None)
+        self._kept[key] = prepared
+        if self._limit is not None:
+            for oldest in list(self._kept)[: -self._limit]:
+                self._kept.pop(oldest, None)  # another loop may have done so
 
 
 def _unsettled(waiting: list[Future[T]]) -> list[Future[T]]:

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
 from cqrs_ddd_health.errors import InvalidOptionError
-from cqrs_ddd_health.exposure import expose
-from cqrs_ddd_health.models import HealthReport, Probe
 
 from . import formats
-from .answers import Answers, Prepared
+from .authorization import Authorizer
 from .formats import Answer
-from .page import page
+from .responder import COMPONENT, CONTRACT, Responder
+from .scope import Message, Receive, Scope, Send, path_below_mount
 
 if TYPE_CHECKING:
     from cqrs_ddd_health.registry import HealthRegistry
 
-__all__ = ["HealthApp", "health_app"]
-
-Message: TypeAlias = "MutableMapping[str, object]"
-Scope: TypeAlias = "MutableMapping[str, object]"
-Receive: TypeAlias = "Callable[[], Awaitable[Message]]"
-Send: TypeAlias = "Callable[[Message], Awaitable[None]]"
-_Format: TypeAlias = "Callable[[HealthReport], Answer]"
-
-_ROUTES: dict[str, tuple[_Format, Probe | None]] = {
-    "": (formats.status, None),
-    "/live": (formats.live, "live"),
-    "/ready": (formats.ready, "ready"),
-    "/startup": (formats.ready, "startup"),
-    "/report": (formats.report, None),
-}
-_MINIMAL = frozenset({"", "/live", "/ready"})
-_COMPONENT = "/report/"
-_UNUSUAL = frozenset({None, "/startup"})  # not there, and with a rule of its own
+__all__ = ["Authorizer", "HealthApp", "Message", "Receive", "Scope", "Send", "health_app"]
 
 
-def health_app(registry: HealthRegistry, *, prefix: str = "/health") -> HealthApp:
+def health_app(
+    registry: HealthRegistry, *, prefix: str = "/health", authorizer: Authorizer | None = None
+) -> HealthApp:
     """Return an ASGI application that answers for `registry` under `prefix`.
 
     `GET` and `HEAD` of `/health`, `/health/live`, `/health/ready`, `/health/startup`,
@@ -49,36 +31,46 @@ def health_app(registry: HealthRegistry, *, prefix: str = "/health") -> HealthAp
     shutdown of a server that speaks the lifespan protocol, nobody who asks starts a check: the
     answer is what the background refresh found last.
 
+    `/health/report?tag=a&tag=b` and the page are then about checks with one of these tags only;
+    `/health/report` is `application/health+json` for whoever prefers that in `Accept`.
+
+    Args:
+        registry: whose report it is.
+        prefix: what the paths begin with; empty if they begin with nothing.
+        authorizer: says of the ASGI scope of a request, sync or async, whether the asker sees
+            everything where `CQRS_HEALTH_DETAIL` is `authorized`; elsewhere it is not asked, nor
+            ever for `/health`, `/health/live` and `/health/ready`, which show nothing more. Only
+            `True` means yes: who raises or takes longer than the deadline has said no. A sync one
+            is called on a daemon thread.
+
     Raises:
-        InvalidOptionError: if the prefix could match no path.
+        InvalidOptionError: if the prefix could match no path, or the authorizer cannot be called.
+        SettingsError: if `CQRS_HEALTH_DETAIL` is `authorized`, and there is neither an authorizer
+            nor a `CQRS_HEALTH_BEARER_TOKEN`.
     """
     if prefix.rstrip("/") and not prefix.startswith("/"):
         raise InvalidOptionError(f"prefix must be empty or begin with a slash, got {prefix!r}")
-    return HealthApp(registry, prefix)
+    return HealthApp(registry, prefix, authorizer)
 
 
 class HealthApp:
     """The application that `health_app` returns."""
 
-    def __init__(self, registry: HealthRegistry, prefix: str) -> None:
+    def __init__(
+        self, registry: HealthRegistry, prefix: str, authorizer: Authorizer | None = None
+    ) -> None:
         self._registry = registry
         self._prefix = prefix.rstrip("/")
-        self._answers: Answers[Answer] = Answers()
-        self._reports: Answers[HealthReport] = Answers()
-        self._started: Answer | None = None
-        self._forms = {**_ROUTES, "/page": (self._page, None)}
-        # What is asked all the time, by its whole path: mostly the answer is there already. Its
-        # key without and with draining.
+        self._responder = Responder(registry, authorizer)
+        # What is asked all the time, by its whole path: mostly the answer is there already.
         self._usual = {
-            self._prefix + route: ((route, False), (route, True))
-            for route in self._forms
-            if self._route(self._prefix + route) not in _UNUSUAL
+            self._prefix + route: self._responder.usual_keys(route) for route in CONTRACT
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or follow the server's lifespan."""
         if scope["type"] == "http":
-            answer = self._kept(scope) or await self._answer(_path(scope), scope["method"])
+            answer = self._kept(scope) or await self._answer(scope)
             body = b"" if scope["method"] == "HEAD" else answer.body
             headers = list(answer.headers)  # one of its own: middleware adds to it
             await send({"type": "http.response.start", "status": answer.code, "headers": headers})
@@ -93,75 +85,17 @@ class HealthApp:
         keys = self._usual.get(cast("str", scope["path"]))
         if keys is None or scope["method"] != "GET" or scope.get("root_path"):
             return None
-        kept = self._answers.kept(keys[self._registry.draining])
-        return None if kept is None else kept.value
+        return self._responder.kept(keys)
 
-    async def _answer(self, path: str, method: object) -> Answer:
-        route = self._route(path)
-        if route is None:
-            return formats.not_found()
-        if method not in {"GET", "HEAD"}:
-            return formats.method_not_allowed()
-        if route.startswith(_COMPONENT):
-            return await self._component(route.removeprefix(_COMPONENT))
-        if route == "/startup":
-            return await self._startup()
-        return await self._prepared(route)
-
-    def _route(self, path: str) -> str | None:
-        """Return what of the path says what is asked, or `None` if there is no such thing."""
+    async def _answer(self, scope: Scope) -> Answer:
+        path = path_below_mount(scope)
         if not path.startswith(self._prefix):
-            return None
+            return formats.not_found()
         below = path[len(self._prefix) :]
-        route = below.rstrip("/")
-        known = route in self._forms or route.startswith(_COMPONENT)
-        hidden = self._registry.settings.detail == "minimal" and route not in _MINIMAL
-        if hidden or not known:
-            return None
-        return below if route.startswith(_COMPONENT) else route  # a name may end in a slash
-
-    async def _prepared(self, route: str) -> Answer:
-        form, probe = self._forms[route]
-        key = route, self._registry.draining
-        return (await self._answers.made(key, lambda: self._prepare(form, probe))).value
-
-    async def _startup(self) -> Answer:
-        """Once it has started it has started: what breaks later is the business of ready."""
-        if self._started is None:
-            answer = await self._prepared("/startup")
-            self._started = answer if answer.code == 200 else None
-            return answer
-        return self._started
-
-    async def _component(self, name: str) -> Answer:
-        # Out of the report that all share: whatever a stranger asks for asks no check anew, and
-        # a name that is not there is kept nowhere.
-        report = (await self._report(None)).value
-        row = report.component(name) or report.component(name.rstrip("/"))
-        return formats.not_found() if row is None else formats.component(row)
-
-    async def _prepare(self, form: _Format, probe: Probe | None) -> Prepared[Answer]:
-        report, fresh_until = await self._report(probe)
-        return Prepared(form(report), fresh_until)
-
-    def _page(self, shown: HealthReport) -> Answer:
-        return page(shown, self._registry, self._registry.settings.detail)
-
-    async def _report(self, probe: Probe | None) -> Prepared[HealthReport]:
-        key = probe, self._registry.draining
-        return await self._reports.made(key, lambda: self._ask(probe))
-
-    async def _ask(self, probe: Probe | None) -> Prepared[HealthReport]:
-        settings = self._registry.settings
-        report = await self._registry.report(
-            probe=probe,
-            max_age_seconds=settings.http_max_age_seconds,
-            deadline_seconds=settings.http_deadline_seconds,
-            refreshed=True,
-        )
-        age = 0.0 if self._registry.refreshing else _age_seconds(report)
-        fresh_for = settings.http_max_age_seconds - age
-        return Prepared(expose(report, settings.detail), time.monotonic() + max(fresh_for, 0.0))
+        is_component = below.startswith(COMPONENT) and below != COMPONENT
+        # A name may end in a slash, or be one.
+        route = below if is_component else below.rstrip("/")
+        return await self._responder.answer(route, scope)
 
     async def _follow_lifespan(self, receive: Receive, send: Send) -> None:
         """Refresh in the background while the server runs."""
@@ -170,19 +104,3 @@ class HealthApp:
             await send({"type": "lifespan.startup.complete"})
             await receive()  # nothing but the shutdown
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _path(scope: Scope) -> str:
-    """Return the path below the mount point; ASGI has `path` include `root_path`."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    return path.removeprefix(root) if root else path
-
-
-def _age_seconds(report: HealthReport) -> float:
-    """Return how old the oldest outcome in the report is; what hangs or waits is as of now."""
-    outcomes = (
-        (report.timestamp - row.checked_at).total_seconds()
-        for row in report.components
-        if row.checked_at is not None and not (row.failure and row.failure.kind == "hung")
-    )
-    return max((0.0, *outcomes))  # never negative, whatever the wall clock did meanwhile

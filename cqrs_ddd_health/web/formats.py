@@ -10,9 +10,15 @@ from cqrs_ddd_health.compat import ready_dict, status_dict
 from cqrs_ddd_health.models import ComponentStatus, HealthReport
 from cqrs_ddd_health.wire import ErrorDict, LiveDict
 
+from .health_json import health_json_dict
+
 __all__ = [
+    "HEALTH_JSON",
+    "HTML",
+    "JSON",
     "Answer",
     "component",
+    "health_json",
     "html",
     "live",
     "method_not_allowed",
@@ -24,6 +30,7 @@ __all__ = [
 ]
 
 JSON = b"application/json"
+HEALTH_JSON = b"application/health+json"
 HTML = b"text/html; charset=utf-8"
 
 
@@ -68,6 +75,12 @@ def report(shown: HealthReport) -> Answer:
     return _answer(code, JSON, shown.model_dump_json().encode())
 
 
+def health_json(shown: HealthReport) -> Answer:
+    """`/health/report` for whoever accepts `application/health+json`."""
+    code = 503 if shown.status == "unhealthy" else 200
+    return _json(code, health_json_dict(shown), media_type=HEALTH_JSON)
+
+
 def component(shown: ComponentStatus) -> Answer:
     """`/health/report/{component}`: one row of it."""
     code = 503 if shown.state == "down" else 200
@@ -97,8 +110,10 @@ def html(body: bytes, *headers: tuple[bytes, bytes]) -> Answer:
     return _answer(200, HTML, body, *headers)
 
 
-def _json(code: int, body: object, *headers: tuple[bytes, bytes]) -> Answer:
-    return _answer(code, JSON, json.dumps(body, separators=(",", ":")).encode(), *headers)
+def _json(
+    code: int, body: object, *headers: tuple[bytes, bytes], media_type: bytes = JSON
+) -> Answer:
+    return _answer(code, media_type, json.dumps(body, separators=(",", ":")).encode(), *headers)
 
 
 def _answer(code: int, media_type: bytes, body: bytes, *headers: tuple[bytes, bytes]) -> Answer:

@@ -17,8 +17,8 @@ from typing import NamedTuple, TypeAlias, cast
 from urllib.parse import unquote
 
 from . import formats
-from .asgi import Message, Receive, Scope, Send
 from .formats import Answer
+from .scope import Message, Receive, Scope, Send
 
 __all__ = ["Connection", "Connections", "Request", "RequestError", "parsed"]
 

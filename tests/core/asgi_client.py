@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
-from cqrs_ddd_health.web.asgi import HealthApp
+from cqrs_ddd_health.web.asgi import Message, Receive, Scope, Send
 
-Message: TypeAlias = "MutableMapping[str, object]"
+Application: TypeAlias = "Callable[[Scope, Receive, Send], Awaitable[None]]"
 
 
 class Response(NamedTuple):
@@ -28,7 +28,14 @@ class Response(NamedTuple):
 
 
 async def request(
-    app: HealthApp, path: str, method: str = "GET", *, root_path: str | None = None
+    app: Application,
+    path: str,
+    method: str = "GET",
+    *,
+    root_path: str | None = None,
+    query: str | bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    raw_headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> Response:
     """Send one request; `path` is the decoded one, as a server puts it into the scope."""
     sent: list[Message] = []
@@ -38,8 +45,11 @@ async def request(
         "http_version": "1.1",
         "method": method,
         "path": path,
-        "query_string": b"",
-        "headers": [],
+        "query_string": query.encode() if isinstance(query, str) else query,
+        "headers": [
+            *((name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()),
+            *raw_headers,
+        ],
     }
     if root_path is not None:
         scope["root_path"] = root_path
@@ -61,12 +71,18 @@ async def request(
     return Response(cast("int", start["status"]), headers, body)
 
 
-async def converse(app: HealthApp, kind: str, *received: str) -> list[str]:
-    """Have the application follow a scope of that kind, and return the types of what it sent."""
+async def converse(
+    app: Application, kind: str, *received: str, seen: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Have the application follow a scope of that kind, and return the types of what it sent.
+
+    `seen` is called each time that it waits for the server.
+    """
     sent: list[str] = []
     coming = iter(received)
 
     async def receive() -> Message:
+        seen()
         return {"type": next(coming)}
 
     async def send(message: Message) -> None:

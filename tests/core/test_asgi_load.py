@@ -125,7 +125,7 @@ async def test_requesters_that_hang_up_leave_nothing_behind() -> None:
     gated.gate.set()
     await eventually(lambda: slot_of(registry).flight is None)
     assert (await ready(app)).code == 200
-    here = app._answers._loops[asyncio.get_running_loop()]
+    here = app._responder._answers._loops[asyncio.get_running_loop()]
     await eventually(lambda: not here.tasks)
     assert not here.waiting
 
@@ -189,7 +189,7 @@ async def test_when_the_loop_ends_those_who_wait_are_cancelled_with_it() -> None
     app = health_app(registry)
     asking = asyncio.create_task(ready(app))
     await eventually(lambda: gated.calls == 1)
-    for task in app._answers._loops[asyncio.get_running_loop()].tasks:
+    for task in app._responder._answers._loops[asyncio.get_running_loop()].tasks:
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -216,7 +216,7 @@ async def test_a_name_that_is_not_there_asks_nobody_again() -> None:
     for name in ("check", "nobody", "x" * 1_000, "nobody else", "check"):
         assert (await request(app, f"/health/report/{name}")).code in {200, 404}
     assert check.calls == 1
-    assert len(app._reports._kept) == 1
+    assert len(app._responder._reports._kept) == 1
 
 
 @pytest.mark.parametrize("prefix", ["health", "health/", "x"])

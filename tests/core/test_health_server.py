@@ -430,10 +430,10 @@ def test_where_no_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_it_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    def health_app(registry: HealthRegistry) -> object:
+    def connections(app: object) -> object:
         raise MemoryError
 
-    monkeypatch.setattr(health_server, "health_app", health_app)
+    monkeypatch.setattr(health_server, "Connections", connections)
     with pytest.raises(MemoryError):
         HealthServer(HealthRegistry(), port=0).__enter__()
 

@@ -1,0 +1,128 @@
+"""Who sees everything, where `CQRS_HEALTH_DETAIL` is `authorized`: by a token, or by code."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import inspect
+import logging
+import os
+from asyncio import Task
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import TypeAlias
+
+from cqrs_ddd_health.errors import InvalidOptionError, SettingsError
+from cqrs_ddd_health.settings import HealthSettings
+from cqrs_ddd_health.texts import safe_name
+from cqrs_ddd_health.threads import DaemonThreads, run_on
+
+from .scope import Scope, bearer_token
+
+__all__ = ["Authorizer", "Doorkeeper", "doorkeeper_of"]
+
+Authorizer: TypeAlias = "Callable[[Scope], bool | Awaitable[bool]]"
+"""Says whether whoever sent the request of that ASGI scope may see everything.
+
+Only `True` lets in: one that raises, returns anything else, or takes longer than
+`CQRS_HEALTH_HTTP_DEADLINE_SECONDS` means no. A sync one is called on a daemon thread.
+"""
+
+MAX_THREADS = 32
+"""For sync authorizers: whoever comes while all of them hang is a stranger after the deadline."""
+
+_logger = logging.getLogger("cqrs_ddd_health")
+
+
+_threads = DaemonThreads(MAX_THREADS)
+os.register_at_fork(after_in_child=_threads.reset)
+
+
+def doorkeeper_of(settings: HealthSettings, authorizer: Authorizer | None) -> Doorkeeper | None:
+    """Return who decides what an asker sees, or `None` where all see the same.
+
+    Raises:
+        InvalidOptionError: if the authorizer cannot be called.
+        SettingsError: if there should be one, and nothing by which to decide.
+    """
+    if authorizer is not None and not callable(authorizer):
+        raise InvalidOptionError(
+            f"authorizer must be callable with an ASGI scope, got {type(authorizer).__name__}"
+        )
+    if settings.detail != "authorized":
+        return None
+    secret = settings.bearer_token
+    if authorizer is None and secret is None:
+        raise SettingsError(
+            "CQRS_HEALTH_DETAIL is authorized, and nothing says who is: "
+            "set CQRS_HEALTH_BEARER_TOKEN, or give an authorizer"
+        )
+    token = None if secret is None else secret.get_secret_value().encode()
+    return Doorkeeper(authorizer, token, settings.http_deadline_seconds)
+
+
+class Doorkeeper:
+    """Lets in whoever has the token, or whom the authorizer lets in."""
+
+    def __init__(
+        self, authorizer: Authorizer | None, token: bytes | None, deadline_seconds: float
+    ) -> None:
+        self._authorizer = authorizer
+        self._token = token
+        self._deadline_seconds = deadline_seconds
+        self._asked: set[Task[bool]] = set()
+        self._complained_of: str | None = None
+
+    async def lets_in(self, scope: Scope) -> bool:
+        """Whether the asker sees everything. Ends within the deadline and raises nothing."""
+        if self._has_token(scope):
+            return True
+        return self._authorizer is not None and await self._is_let_in(self._authorizer, scope)
+
+    def _has_token(self, scope: Scope) -> bool:
+        given = bearer_token(scope)
+        if given is None or self._token is None:
+            return False
+        return hmac.compare_digest(given, self._token)
+
+    async def _is_let_in(self, authorizer: Authorizer, scope: Scope) -> bool:
+        task = asyncio.get_running_loop().create_task(self._say(authorizer, scope))
+        self._asked.add(task)  # until it has ended, whenever that is
+        task.add_done_callback(self._asked.discard)
+        try:
+            await asyncio.wait({task}, timeout=self._deadline_seconds)
+        finally:
+            task.cancel()
+        if not task.done():
+            self._complain("it took too long")
+            return False
+        return not task.cancelled() and task.exception() is None and task.result()
+
+    async def _say(self, authorizer: Authorizer, scope: Scope) -> bool:
+        try:
+            return await _answer(authorizer, scope) is True
+        except (Exception, SystemExit) as error:
+            self._complain(safe_name(type(error).__name__))
+            return False
+
+    def _complain(self, why: str) -> None:
+        """Log why nobody is let in, once until the reason is another one: askers are many."""
+        if self._complained_of != why:
+            self._complained_of = why
+            _logger.warning("the authorizer of the health paths says nothing: %s", why)
+
+
+async def _answer(authorizer: Authorizer, scope: Scope) -> object:
+    if _is_async(authorizer):
+        answer: object = authorizer(scope)
+    else:
+        # In the context of the request, as if it was called right here.
+        context = copy_context()
+        answer = await run_on(_threads, lambda: context.run(authorizer, scope))
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def _is_async(authorizer: Authorizer) -> bool:
+    return inspect.iscoroutinefunction(authorizer) or inspect.iscoroutinefunction(
+        type(authorizer).__call__
+    )

@@ -1,0 +1,202 @@
+"""What an asker gets: which answer to which request, prepared once for all who may see the same."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from cqrs_ddd_health.exposure import expose, expose_component
+from cqrs_ddd_health.models import HealthReport, Probe, overall_status
+
+from . import formats
+from .answers import Answers, Prepared
+from .authorization import Authorizer, doorkeeper_of
+from .formats import Answer
+from .page import page
+from .scope import Scope, accepted, tags_asked_for
+
+if TYPE_CHECKING:
+    from cqrs_ddd_health.registry import HealthRegistry
+    from cqrs_ddd_health.settings import Detail
+
+__all__ = ["COMPONENT", "CONTRACT", "METHODS", "ROUTES", "Responder"]
+
+_Format: TypeAlias = "Callable[[HealthReport], Answer]"
+
+METHODS = ("GET", "HEAD")
+CONTRACT = ("", "/live", "/ready")
+"""Routes that are always there, say the same to everyone, and never ask who it is."""
+COMPONENT = "/report/"
+"""What the routes to a component begin with."""
+
+_PROBES: Mapping[str, tuple[_Format, Probe | None]] = {
+    "": (formats.status, None),
+    "/live": (formats.live, "live"),
+    "/ready": (formats.ready, "ready"),
+    "/startup": (formats.ready, "startup"),
+}
+_REPORTS: Mapping[bytes, _Format] = {
+    formats.JSON: formats.report,
+    formats.HEALTH_JSON: formats.health_json,
+}
+# The first media type is for whoever says nothing.
+_DETAILED = {"/report": tuple(_REPORTS), "/page": (formats.HTML,)}
+ROUTES = (*_PROBES, *_DETAILED)
+
+MAX_SELECTIONS = 64
+"""How many answers to `?tag=` are kept: askers may combine the registered tags as they like."""
+
+
+class _Key(NamedTuple):
+    """What one prepared answer is the answer to. Nothing in it is a text of the asker's."""
+
+    route: str
+    detail: Detail
+    media_type: bytes
+    tags: frozenset[str]
+    draining: bool
+
+
+class Responder:
+    """Answers for one registry, whatever framework asks.
+
+    Raises:
+        InvalidOptionError: if the authorizer cannot be called.
+        SettingsError: if `CQRS_HEALTH_DETAIL` is `authorized` without a token and an authorizer.
+    """
+
+    def __init__(self, registry: HealthRegistry, authorizer: Authorizer | None) -> None:
+        self._registry = registry
+        self._doorkeeper = doorkeeper_of(registry.settings, authorizer)
+        self._reports: Answers[HealthReport] = Answers()
+        self._answers: Answers[Answer] = Answers()
+        self._selections: Answers[Answer] = Answers(MAX_SELECTIONS)
+        self._started: Answer | None = None
+
+    def kept(self, keys: tuple[_Key, _Key]) -> Answer | None:
+        """Return the answer that is kept for one of the usual requests, by its `usual_keys`."""
+        kept = self._answers.kept(keys[self._registry.draining])
+        return None if kept is None else kept.value
+
+    def usual_keys(self, route: str) -> tuple[_Key, _Key]:
+        """Return the keys of a route of the contract, without and with draining."""
+        media_type = formats.JSON
+        nothing = frozenset[str]()
+        return (
+            _Key(route, "safe", media_type, nothing, draining=False),
+            _Key(route, "safe", media_type, nothing, draining=True),
+        )
+
+    def shows(self, route: str) -> bool:
+        """Whether there is such a route, at this level of detail."""
+        if route in CONTRACT:
+            return True
+        known = route in ROUTES or route.startswith(COMPONENT)
+        return known and self._registry.settings.detail != "minimal"
+
+    async def answer(self, route: str, scope: Scope) -> Answer:
+        """Answer the request of that scope, of which `route` is the path below the prefix."""
+        if not self.shows(route):
+            return formats.not_found()
+        if scope["method"] not in METHODS:
+            return formats.method_not_allowed()
+        if route == "/startup":
+            return await self._startup()
+        if route in _PROBES:
+            return await self._probe(route)
+        if route.startswith(COMPONENT):
+            return await self._component(route.removeprefix(COMPONENT), scope)
+        return await self._detailed(route, scope)
+
+    async def _probe(self, route: str) -> Answer:
+        form, probe = _PROBES[route]
+
+        async def prepare() -> Prepared[Answer]:
+            report, fresh_until = await self._report(probe)
+            return Prepared(form(expose(report, "safe")), fresh_until)
+
+        key = self.usual_keys(route)[self._registry.draining]
+        return (await self._answers.made(key, prepare)).value
+
+    async def _startup(self) -> Answer:
+        """Once it has started it has started: what breaks later is the business of ready."""
+        if self._started is None:
+            answer = await self._probe("/startup")
+            self._started = answer if answer.code == 200 else None
+            return answer
+        return self._started
+
+    async def _component(self, name: str, scope: Scope) -> Answer:
+        # Out of the report that all share: whatever a stranger asks for asks no check anew, and
+        # a name that is not there is kept nowhere.
+        detail, (report, _) = await self._detail_and_report(scope)
+        row = report.component(name) or report.component(name.rstrip("/"))
+        if row is None:
+            return formats.not_found()
+        return formats.component(expose_component(row, detail))
+
+    async def _detailed(self, route: str, scope: Scope) -> Answer:
+        tags = tags_asked_for(scope)
+        if tags is None or (tags and not tags <= self._registry.tags):
+            return formats.not_found()
+        media_type = accepted(scope, _DETAILED[route])
+        detail, prepared = await self._detail_and_report(scope)
+        answers = self._selections if tags else self._answers
+
+        async def prepare() -> Prepared[Answer]:
+            shown = expose(_selected(prepared.value, tags), detail)
+            return Prepared(self._formatted(shown, media_type, detail), prepared.fresh_until)
+
+        key = _Key(route, detail, media_type, tags, prepared.value.draining)
+        return (await answers.made(key, prepare)).value
+
+    def _formatted(self, shown: HealthReport, media_type: bytes, detail: Detail) -> Answer:
+        if media_type == formats.HTML:
+            return page(shown, self._registry, detail)
+        return _REPORTS[media_type](shown)
+
+    async def _detail_and_report(self, scope: Scope) -> tuple[Detail, Prepared[HealthReport]]:
+        """Return what the asker may see, and of what; one is found out while the other is made."""
+        if self._doorkeeper is None:
+            return self._registry.settings.detail, await self._report(None)
+        is_let_in, report = await asyncio.gather(
+            self._doorkeeper.lets_in(scope), self._report(None)
+        )
+        return "full" if is_let_in else "safe", report
+
+    async def _report(self, probe: Probe | None) -> Prepared[HealthReport]:
+        """Return the report that all share, whole: it is for `expose` to cut it down."""
+        key = probe, self._registry.draining
+        return await self._reports.made(key, lambda: self._ask(probe))
+
+    async def _ask(self, probe: Probe | None) -> Prepared[HealthReport]:
+        settings = self._registry.settings
+        report = await self._registry.report(
+            probe=probe,
+            max_age_seconds=settings.http_max_age_seconds,
+            deadline_seconds=settings.http_deadline_seconds,
+            refreshed=True,
+        )
+        age = 0.0 if self._registry.refreshing else _age_seconds(report)
+        fresh_for = settings.http_max_age_seconds - age
+        return Prepared(report, time.monotonic() + max(fresh_for, 0.0))
+
+
+def _selected(report: HealthReport, tags: frozenset[str]) -> HealthReport:
+    """Return what `registry.report(tags=tags)` says, out of a report of everything."""
+    if not tags:
+        return report
+    rows = tuple(row for row in report.components if not tags.isdisjoint(row.tags))
+    return report.model_copy(update={"components": rows, "status": overall_status(rows)})
+
+
+def _age_seconds(report: HealthReport) -> float:
+    """Return how old the oldest outcome in the report is; what hangs or waits is as of now."""
+    outcomes = (
+        (report.timestamp - row.checked_at).total_seconds()
+        for row in report.components
+        if row.checked_at is not None and not (row.failure and row.failure.kind == "hung")
+    )
+    return max((0.0, *outcomes))  # never negative, whatever the wall clock did meanwhile
