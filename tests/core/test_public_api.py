@@ -27,7 +27,12 @@ OPTIONAL = [
     "starlette",
     "uvicorn",
 ]
-NEEDS_EXTRAS = {"server", "heartbeats.sql_connections", "heartbeats.sql_statements"}
+NEEDS_EXTRAS = {
+    "server",
+    "web.fastapi",
+    "heartbeats.sql_connections",
+    "heartbeats.sql_statements",
+}
 MODULES = {name: text for name, text in modules_of(PACKAGE).items() if name not in NEEDS_EXTRAS}
 
 

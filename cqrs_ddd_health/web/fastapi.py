@@ -1,0 +1,135 @@
+"""The report as a router of FastAPI: the answers of `health_app`, and in `/docs` what they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+from cqrs_ddd_health.errors import InvalidOptionError
+from cqrs_ddd_health.openapi import DESCRIPTIONS, OPERATIONS, Operation, other_content
+
+from . import formats
+from .authorization import Authorizer
+from .formats import Answer
+from .responder import COMPONENT, CONTRACT, METHODS, Responder
+
+try:
+    from fastapi import APIRouter, Request, Response
+    from fastapi.responses import HTMLResponse, JSONResponse
+except ImportError as error:
+    raise ImportError(
+        "health_router needs FastAPI: pip install 'cqrs-ddd-health[fastapi]'"
+    ) from error
+
+if TYPE_CHECKING:
+    from cqrs_ddd_health.registry import HealthRegistry
+
+__all__ = ["Authorizer", "health_router"]
+
+_Endpoint: TypeAlias = "Callable[[Request], Awaitable[Response]]"
+
+
+def health_router(
+    registry: HealthRegistry, *, prefix: str = "/health", authorizer: Authorizer | None = None
+) -> APIRouter:
+    """Return a router with the paths of `health_app`, for `app.include_router`.
+
+    It answers as `health_app` does, byte for byte, and takes the same arguments. What is not there
+    is the application's to answer. While the application runs, from the startup to the shutdown of
+    its lifespan, the registry is refreshed in the background. Dependencies that `include_router` is
+    given hold for all paths, so for probes too.
+
+    Raises:
+        InvalidOptionError: if the prefix could match no path, or the authorizer cannot be called.
+        SettingsError: if `CQRS_HEALTH_DETAIL` is `authorized`, and there is neither an authorizer
+            nor a `CQRS_HEALTH_BEARER_TOKEN`.
+    """
+    if prefix.rstrip("/") and not prefix.startswith("/"):
+        raise InvalidOptionError(f"prefix must be empty or begin with a slash, got {prefix!r}")
+    prefix = prefix.rstrip("/")
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncGenerator[None]:
+        async with registry.running():
+            yield
+
+    router = APIRouter(tags=["health"], lifespan=lifespan)
+    responder = Responder(registry, authorizer)
+    for operation in OPERATIONS:
+        if responder.shows(operation.route):
+            _add(router, f"{prefix}{operation.route}", operation, responder)
+    return router
+
+
+def _add(router: APIRouter, path: str, operation: Operation, responder: Responder) -> None:
+    """Add one path, without and with a slash at its end: to `health_app` that is the same."""
+    if operation.route.startswith(COMPONENT):
+        path, slashed = f"{path.removesuffix('}')}:path}}", ""  # a name may have slashes in it
+        endpoint = _component(responder)
+    else:
+        path, slashed = path or "/", f"{path}/" if path else ""
+        endpoint = _endpoint(operation.route, responder)
+    _document(router, path, operation, endpoint)
+    router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+    if slashed:
+        router.add_api_route(slashed, endpoint, methods=[*METHODS], include_in_schema=False)
+    for refused in filter(None, (path, slashed)):
+        router.add_route(refused, _method_not_allowed, methods=[], include_in_schema=False)
+
+
+def _document(router: APIRouter, path: str, operation: Operation, endpoint: _Endpoint) -> None:
+    responses: dict[int | str, dict[str, object]] = {
+        code: {"model": body, "description": DESCRIPTIONS[code]}
+        for code, body in operation.bodies.items()
+        if code != 200
+    }
+    content = other_content(operation)
+    for code in {200, *responses} - {404} if content else ():
+        responses.setdefault(code, {})["content"] = content
+    router.add_api_route(
+        path,
+        endpoint,
+        methods=["GET"],
+        name=f"health_{operation.name}",
+        summary=operation.summary,
+        description=operation.description,
+        response_model=operation.bodies.get(200),
+        response_description=DESCRIPTIONS[200],
+        response_class=JSONResponse if 200 in operation.bodies else HTMLResponse,
+        responses=responses,
+        openapi_extra={"parameters": list(operation.parameters)} if operation.parameters else None,
+    )
+
+
+def _endpoint(route: str, responder: Responder) -> _Endpoint:
+    keys = responder.usual_keys(route) if route in CONTRACT else None
+
+    async def endpoint(request: Request) -> Response:
+        kept = None if keys is None else responder.kept(keys)
+        return _Prepared(request, kept or await responder.answer(route, request.scope))
+
+    return endpoint
+
+
+def _component(responder: Responder) -> _Endpoint:
+    async def endpoint(request: Request) -> Response:
+        route = f"{COMPONENT}{request.path_params['component']}"
+        return _Prepared(request, await responder.answer(route, request.scope))
+
+    return endpoint
+
+
+class _Prepared(Response):
+    """An answer as it is, headers included: nothing is rendered or counted anew."""
+
+    def __init__(self, request: Request, answer: Answer) -> None:
+        self.status_code = answer.code
+        self.body = b"" if request.method == "HEAD" else answer.body
+        self.raw_headers = list(answer.headers)  # one of its own: middleware adds to it
+        self.background = None
+
+
+async def _method_not_allowed(request: Request) -> Response:
+    """What any method gets that no route before it has taken."""
+    return _Prepared(request, formats.method_not_allowed())
