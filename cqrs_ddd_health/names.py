@@ -17,10 +17,11 @@ MAX_NAME_LENGTH = 128
 # Control characters, line and paragraph separators and lone surrogates break lines and encoders;
 # bidi controls (Unicode TR 9, section 2) make a row read as something that it is not.
 _UNSAFE = (
-    "\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029\\ud800-\\udfff"
+    "\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029"
     "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
 )
-_UNSAFE_RE = re.compile(f"[{_UNSAFE}]")
+# Not in the JSON Schema: many a validator cannot read a pattern that names surrogates.
+_UNSAFE_RE = re.compile(f"[{_UNSAFE}\\ud800-\\udfff]")
 
 
 def require_name(name: object, what: str) -> str:

@@ -16,7 +16,15 @@ from pydantic.json_schema import JsonSchemaMode, JsonSchemaValue
 from .models import ComponentStatus, HealthReport
 from .wire import ErrorDict, HealthJsonDict, LiveDict, ReadyDict, StatusDict
 
-__all__ = ["DESCRIPTIONS", "OPERATIONS", "Body", "Operation", "openapi", "other_content"]
+__all__ = [
+    "DESCRIPTIONS",
+    "OPERATIONS",
+    "Body",
+    "Operation",
+    "error_content",
+    "openapi",
+    "other_content",
+]
 
 Body: TypeAlias = "type[HealthReport | ComponentStatus | Mapping[str, object]]"
 """A model or a typed dictionary: what a JSON body is."""
@@ -134,10 +142,15 @@ def openapi(prefix: str = "/health") -> JsonSchemaValue:
 def other_content(operation: Operation) -> dict[str, JsonDict]:
     """Return what the answers with 200 and 503 of an operation can be besides JSON."""
     content: Mapping[str, JsonDict] = {
-        _HEALTH_JSON: {"schema": _health_json_schema()},
+        _HEALTH_JSON: {"schema": _whole_schema(TypeAdapter(HealthJsonDict))},
         "text/html": {"schema": {"type": "string"}},
     }
     return {media_type: content[media_type] for media_type in operation.other_content}
+
+
+def error_content() -> dict[str, JsonDict]:
+    """Return what an answer with 404 is, in one piece."""
+    return {"application/json": {"schema": _whole_schema(TypeAdapter(ErrorDict))}}
 
 
 def _described(operation: Operation, schemas: Mapping[object, JsonSchemaValue]) -> object:
@@ -179,10 +192,10 @@ def _schemas() -> tuple[Mapping[object, JsonSchemaValue], JsonSchemaValue]:
     return {body: found[body, _MODE] for body, _, _ in adapters}, rest["$defs"]
 
 
-def _health_json_schema() -> JsonValue:
+def _whole_schema(body: TypeAdapter[Any]) -> JsonValue:
     """Return the schema in one piece: in the document of an application it refers to nothing."""
-    schema = TypeAdapter(HealthJsonDict).json_schema(mode=_MODE)
-    definitions = schema.pop("$defs")
+    schema = body.json_schema(mode=_MODE)
+    definitions = schema.pop("$defs", {})
 
     def whole(part: JsonValue) -> JsonValue:
         if isinstance(part, dict):

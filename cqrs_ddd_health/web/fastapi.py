@@ -7,7 +7,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from cqrs_ddd_health.errors import InvalidOptionError
-from cqrs_ddd_health.openapi import DESCRIPTIONS, OPERATIONS, Operation, other_content
+from cqrs_ddd_health.openapi import (
+    DESCRIPTIONS,
+    OPERATIONS,
+    Operation,
+    error_content,
+    other_content,
+)
 
 from . import formats
 from .authorization import Authorizer
@@ -17,6 +23,7 @@ from .responder import COMPONENT, CONTRACT, METHODS, Responder
 try:
     from fastapi import APIRouter, Request, Response
     from fastapi.responses import HTMLResponse, JSONResponse
+    from starlette.convertors import Convertor, register_url_convertor
 except ImportError as error:
     raise ImportError(
         "health_router needs FastAPI: pip install 'cqrs-ddd-health[fastapi]'"
@@ -28,6 +35,22 @@ if TYPE_CHECKING:
 __all__ = ["Authorizer", "health_router"]
 
 _Endpoint: TypeAlias = "Callable[[Request], Awaitable[Response]]"
+
+
+class _AnyText(Convertor[str]):
+    """The rest of a path as `{:path}` is, but with line breaks: what has some is 404 by us too."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+_CONVERTOR = "cqrs_health_component"
+register_url_convertor(_CONVERTOR, _AnyText())
 
 
 def health_router(
@@ -65,7 +88,7 @@ def health_router(
 def _add(router: APIRouter, path: str, operation: Operation, responder: Responder) -> None:
     """Add one path, without and with a slash at its end: to `health_app` that is the same."""
     if operation.route.startswith(COMPONENT):
-        path, slashed = f"{path.removesuffix('}')}:path}}", ""  # a name may have slashes in it
+        path, slashed = f"{path.removesuffix('}')}:{_CONVERTOR}}}", ""
         endpoint = _component(responder)
     else:
         path, slashed = path or "/", f"{path}/" if path else ""
@@ -79,6 +102,7 @@ def _add(router: APIRouter, path: str, operation: Operation, responder: Responde
 
 
 def _document(router: APIRouter, path: str, operation: Operation, endpoint: _Endpoint) -> None:
+    is_page = 200 not in operation.bodies
     responses: dict[int | str, dict[str, object]] = {
         code: {"model": body, "description": DESCRIPTIONS[code]}
         for code, body in operation.bodies.items()
@@ -87,6 +111,8 @@ def _document(router: APIRouter, path: str, operation: Operation, endpoint: _End
     content = other_content(operation)
     for code in {200, *responses} - {404} if content else ():
         responses.setdefault(code, {})["content"] = content
+    if is_page:  # a model would be of the page's media type
+        responses[404] = {"description": DESCRIPTIONS[404], "content": error_content()}
     router.add_api_route(
         path,
         endpoint,
@@ -96,7 +122,7 @@ def _document(router: APIRouter, path: str, operation: Operation, endpoint: _End
         description=operation.description,
         response_model=operation.bodies.get(200),
         response_description=DESCRIPTIONS[200],
-        response_class=JSONResponse if 200 in operation.bodies else HTMLResponse,
+        response_class=HTMLResponse if is_page else JSONResponse,
         responses=responses,
         openapi_extra={"parameters": list(operation.parameters)} if operation.parameters else None,
     )

@@ -6,7 +6,7 @@ import json
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from pydantic import TypeAdapter
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthReport, HealthSettings
@@ -25,6 +25,7 @@ SAID = {"up": "pass", "degraded": "warn", "down": "fail"}
 ADAPTER = TypeAdapter[HealthJsonDict](HealthJsonDict)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(reports())
 def test_any_report_has_a_valid_body(report: HealthReport) -> None:
     body = json.loads(json.dumps(health_json_dict(report)))
@@ -65,10 +66,10 @@ async def test_the_status_decides_the_code(
 
 
 async def test_what_is_in_it() -> None:
-    settings = HealthSettings(
+    said = HealthSettings(
         detail="full", service_name="orders", service_version="1.2", max_heartbeats=1
     )
-    registry = HealthRegistry(settings=settings, clock=FakeClock())
+    registry = HealthRegistry(settings=said, clock=FakeClock())
     registry.register("a:b", Told(ValueError("it broke")))
     registry.heartbeat("relay", instance="host:1")
     registry.heartbeat("relay", instance="host:2")

@@ -7,8 +7,10 @@ import http.client
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -23,7 +25,7 @@ from cqrs_ddd_health import (
 from cqrs_ddd_health.pulse import Pulse, Pulses
 from cqrs_ddd_health.testing import FakeClock
 from cqrs_ddd_health.threads import run_blocking
-from cqrs_ddd_health.web.asgi import health_app
+from cqrs_ddd_health.web.asgi import Scope, health_app
 
 from . import asgi_client
 from .actors import (
@@ -427,6 +429,28 @@ def test_where_no_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
             server.__enter__()
     with server:
         assert code_of(server, "/health/live") == 200
+
+
+def test_an_authorizer_decides_who_sees_everything() -> None:
+    settings = HealthSettings(detail="authorized")
+    registry = HealthRegistry(settings=settings)
+    registry.register("check", Told(OSError("its words")), tags=["a b"])
+
+    def is_ops(scope: Scope) -> bool:
+        return (b"x-role", b"ops") in cast("list[object]", scope["headers"])
+
+    with HealthServer(registry, port=0, authorizer=is_ops) as server:
+        for role in ("ops", "dev"):
+            asked = urllib.request.Request(
+                f"{server.url}/health/report?tag=a%20b",
+                headers={"X-Role": role, "Accept": "application/health+json"},
+            )
+            with pytest.raises(urllib.error.HTTPError) as answered:
+                urllib.request.urlopen(asked, timeout=20)
+            with answered.value as answer:
+                assert answer.code == 503
+                assert answer.headers["Content-Type"] == "application/health+json"
+                assert (b"its words" in answer.read()) == (role == "ops")
 
 
 def test_where_it_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:

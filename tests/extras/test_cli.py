@@ -107,6 +107,11 @@ def test_a_variable_that_names_no_registry(directory: Path) -> None:
     )
 
 
+def test_authorized_without_a_token_to_authorize_by(directory: Path) -> None:
+    said = refused(directory, "serve", "--demo", "--port", "0", CQRS_HEALTH_DETAIL="authorized")
+    assert "set CQRS_HEALTH_BEARER_TOKEN, or give an authorizer" in said
+
+
 def test_a_module_that_cannot_be_imported(directory: Path) -> None:
     (directory / "broken.py").write_text("import a_library_that_is_not_here")
     said = refused(directory, "serve", "--port", "0", "--registry", "broken:registry")
