@@ -59,7 +59,7 @@ from cqrs_ddd_health import (
 )
 from cqrs_ddd_health.draining import SigtermDrain
 from cqrs_ddd_health.testing import FakeCheck, FakeClock, HeartbeatStoreConformance, clean_registry
-from cqrs_ddd_health.web.asgi import HealthApp, health_app
+from cqrs_ddd_health.web.asgi import Authorizer, HealthApp, Scope, health_app
 from cqrs_ddd_health.wire import StatusDict, UpDown
 
 if TYPE_CHECKING:
@@ -250,6 +250,22 @@ def ask_sync() -> None:
         assert_type(health_app(registry), HealthApp)
 
 
+def lets_in(scope: Scope) -> bool:
+    return scope.get("user") == "operator"
+
+
+async def lets_in_later(scope: Scope) -> bool:
+    return lets_in(scope)
+
+
+def authorize(registry: HealthRegistry) -> None:
+    either: tuple[Authorizer, ...] = (lets_in, lets_in_later, lambda scope: "user" in scope)
+    for authorizer in either:
+        assert_type(health_app(registry, prefix="", authorizer=authorizer), HealthApp)
+    HealthServer(registry, authorizer=lets_in_later)
+    assert_type(registry.tags, frozenset[str])
+
+
 def serve_sync(registry: HealthRegistry) -> None:
     with HealthServer(registry, port=0) as server:
         assert_type(server, HealthServer)
@@ -271,6 +287,9 @@ everything: tuple[Callable[..., object], ...] = (
     register_engine,
     ask,
     ask_sync,
+    lets_in,
+    lets_in_later,
+    authorize,
     serve_sync,
     serve,
 )
