@@ -42,6 +42,11 @@ class DaemonThreads:
         self._waiting: deque[Callable[[], None]] = deque()
         self._running = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return len(self._waiting)
+
     def submit(self, job: Callable[[], None]) -> None:
         """Run `job`, which must not raise, on a thread as soon as one may be had."""
         with self._lock:

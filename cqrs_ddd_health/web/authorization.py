@@ -30,6 +30,8 @@ Only `True` lets in: one that raises, returns anything else, or takes longer tha
 
 MAX_THREADS = 32
 """For sync authorizers: whoever comes while all of them hang is a stranger after the deadline."""
+MAX_WAITING = 256
+"""Askers who wait for one of these threads: whoever comes then is a stranger at once."""
 
 _logger = logging.getLogger("cqrs_ddd_health")
 
@@ -100,6 +102,9 @@ class Doorkeeper:
 
     async def _say(self, authorizer: Authorizer, scope: Scope) -> bool:
         try:
+            if not _is_async(authorizer) and _threads.waiting >= MAX_WAITING:
+                self._complain("too many wait for it")
+                return False
             return await _answer(authorizer, scope) is True
         except (Exception, SystemExit) as error:
             self._complain(safe_name(type(error).__name__))

@@ -255,6 +255,20 @@ async def test_sync_ones_that_hang_take_no_thread_from_the_checks() -> None:
     await eventually(lambda: authorization._threads._running == 0)
 
 
+async def test_nor_does_what_waits_for_their_threads_pile_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(authorization, "MAX_WAITING", 5)
+    release = threading.Event()
+    app = app_of(lambda scope: release.wait(20), deadline_seconds=0.05)
+    askers = [is_let_in(app) for _ in range(authorization.MAX_THREADS + 50)]
+    assert set(await asyncio.gather(*askers)) == {False}
+    assert authorization._threads.waiting == 5
+    assert "says nothing: too many wait for it" in caplog.text
+    release.set()
+    await eventually(lambda: authorization._threads._running == 0)
+
+
 _user: ContextVar[str] = ContextVar("user", default="nobody")
 
 

@@ -93,7 +93,9 @@ def test_whatever_is_accepted_one_of_them_is_given(values: list[bytes]) -> None:
         (b"tag=", [""]),
         (b"tag=a,b", ["a,b"]),
         (b"tag=%ff%", ["\ufffd%"]),
-        (b"t%61g=a&tag=b", ["a", "b"]),
+        (b"t%61g=a&tag&Tag=c&tag=b", ["b"]),
+        ("tag=\u00fc".encode(), ["\u00fc"]),
+        (b"x&" * 5_000 + b"tag=a", ["a"]),
         (b"&".join([b"tag=a"] * 64), ["a"]),
     ],
 )
@@ -101,9 +103,8 @@ def test_the_tags_of_a_query(query: bytes, expected: list[str]) -> None:
     assert tags_asked_for({"query_string": query}) == frozenset(expected)
 
 
-@pytest.mark.parametrize("query", [b"&".join([b"tag=a"] * 65), b"tag=" + b"a" * 20_000])
-def test_a_query_that_is_too_much_to_be_read(query: bytes) -> None:
-    assert tags_asked_for({"query_string": query}) is None
+def test_more_tags_than_anybody_means() -> None:
+    assert tags_asked_for({"query_string": b"&".join([b"tag=a"] * 65)}) is None
 
 
 @given(st.binary(max_size=200))
