@@ -126,7 +126,7 @@ OPTIONAL = {
     ),
     "redis": ("checks.redis_clients",),
     "fastapi": ("web.fastapi",),
-    "starlette": (),
+    "starlette": ("web.fastapi",),
     "prometheus_client": (),
     "uvicorn": ("server",),
     "aio_pika": (),
