@@ -23,11 +23,11 @@ from .responder import COMPONENT, CONTRACT, METHODS, Responder
 try:
     from fastapi import APIRouter, Request, Response
     from fastapi.responses import HTMLResponse, JSONResponse
-    from starlette.convertors import Convertor, register_url_convertor
-except ImportError as error:
+    from starlette.convertors import PathConvertor, register_url_convertor
+except ImportError as _error:
     raise ImportError(
         "health_router needs FastAPI: pip install 'cqrs-ddd-health[fastapi]'"
-    ) from error
+    ) from _error
 
 if TYPE_CHECKING:
     from cqrs_ddd_health.registry import HealthRegistry
@@ -37,16 +37,10 @@ __all__ = ["Authorizer", "health_router"]
 _Endpoint: TypeAlias = "Callable[[Request], Awaitable[Response]]"
 
 
-class _AnyText(Convertor[str]):
+class _AnyText(PathConvertor):
     """The rest of a path as `{:path}` is, but with line breaks: what has some is 404 by us too."""
 
     regex = "(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 _CONVERTOR = "cqrs_health_component"

@@ -61,6 +61,7 @@ REQUESTS = [
     ],
     *[("PUT", path, "") for path in ("/live/", "/report", "/report/x", "/page", "/report/")],
     *[("GET", f"/report/{name}", "") for name in (*NAMES, "broken", "worker", "nobody", "broken/")],
+    ("GET", "/report/a\nb", ""),
     ("HEAD", "/report/database", ""),
     ("HEAD", "/report/nobody", ""),
     *[("GET", path, "tag=named") for path in ("/report", "/page", "/ready", "/report/broken")],
