@@ -116,13 +116,17 @@ endef
 # SQLAlchemy switches greenlets; there are none where no extra is installed.
 GREENLETS := --concurrency=thread,greenlet
 
+# Each half has servers of its own, and much of a test's time is waiting. Faults are measured, and
+# have the machine to themselves. For a debugger: ARGS='-n 0 --pdb'
+HALVES := -n 2 --dist loadfile
+
 .PHONY: test
 test: $(VENV)/.dev  ## set up everything and run the tests
-	$(call run-tests,test,$(PY),tests/core tests/extras,$(GREENLETS))
+	$(call run-tests,test,$(PY),tests/core tests/extras $(HALVES),$(GREENLETS))
 
 .PHONY: bare
 bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed
-	$(call run-tests,bare,$(BARE_PY),tests/core,)
+	$(call run-tests,bare,$(BARE_PY),tests/core $(HALVES),)
 
 .PHONY: faults
 faults: $(VENV)/.dev /usr/bin/faketime  ## run the fault tests: servers that hang, freeze and die
