@@ -22,7 +22,8 @@ SETTINGS = settings(
     max_examples=60, stateful_step_count=30, deadline=None, report_multiple_bugs=False
 )
 
-UNSHRUNK = settings(SETTINGS, phases=[Phase.generate], database=None)
+# It ends with the first example that fails, and one in fifty times sixty would not be enough.
+UNSHRUNK = settings(SETTINGS, max_examples=1_000, phases=[Phase.generate], database=None)
 
 
 async def make_memory() -> tuple[HeartbeatStore, Age]:
