@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.servers import OwnKafka, OwnNats, OwnPostgres, OwnRedis
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 # A shell without job control has what it starts in the background ignore Ctrl-C, and so would
 # everything that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import json
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from pydantic import TypeAdapter
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthReport, HealthSettings
@@ -25,7 +25,6 @@ SAID = {"up": "pass", "degraded": "warn", "down": "fail"}
 ADAPTER = TypeAdapter[HealthJsonDict](HealthJsonDict)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(reports())
 def test_any_report_has_a_valid_body(report: HealthReport) -> None:
     body = json.loads(json.dumps(health_json_dict(report)))

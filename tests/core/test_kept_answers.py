@@ -96,7 +96,7 @@ EVERY = [
 ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(asks, min_size=2, max_size=12), st.sampled_from([0.0, 60.0]))
 def test_answers_to_different_questions_never_cross(asked: list[Ask], max_age: float) -> None:
     async def ask_one_after_the_other() -> None:

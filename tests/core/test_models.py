@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -41,7 +41,7 @@ def row(name: str = "database", state: ComponentState = "up", **more: object) ->
 
 
 @given(MODELS)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300)
 def test_json_round_trips_to_an_equal_model(model: BaseModel) -> None:
     encoded = model.model_dump_json()
     again = type(model).model_validate_json(encoded)
@@ -203,7 +203,7 @@ def test_a_latency_belongs_to_a_run() -> None:
 
 
 @given(rows(), utc_moments | moments, seconds)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300)
 def test_a_measured_row_equals_the_validated_one(
     any_row: ComponentStatus, checked_at: datetime, latency: float
 ) -> None:

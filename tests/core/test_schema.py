@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
@@ -199,7 +199,7 @@ def test_a_real_report_is_valid(body: Object, report: HealthReport) -> None:
 
 
 @given(reports())
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_report_is_valid(any_report: HealthReport) -> None:
     validator("health-report").validate(json.loads(any_report.model_dump_json()))
     validator("components").validate(components_dict(any_report))

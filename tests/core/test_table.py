@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from cqrs_ddd_health.models import (
     ComponentStatus,
@@ -134,7 +134,7 @@ def test_colours_are_around_states_only_and_change_nothing_else() -> None:
 
 
 @given(reports())
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_report_has_a_line_for_each_row(report: HealthReport) -> None:
     text = table(report)
     workers = 2 + len(report.heartbeats) if report.heartbeats else 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import func, update
 
@@ -24,9 +24,7 @@ SETTINGS = settings(
     max_examples=8,
     stateful_step_count=15,
     report_multiple_bugs=False,
-    deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.too_slow],  # servers take their time
 )
 
 
