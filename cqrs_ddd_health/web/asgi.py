@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from cqrs_ddd_health.errors import InvalidOptionError
-
 from . import formats
 from .authorization import Authorizer
 from .formats import Answer
-from .responder import COMPONENT, CONTRACT, Responder
+from .responder import COMPONENT, CONTRACT, Responder, prefix_of
 from .scope import Message, Receive, Scope, Send, path_below_mount
 
 if TYPE_CHECKING:
@@ -48,8 +46,6 @@ def health_app(
         SettingsError: if `CQRS_HEALTH_DETAIL` is `authorized`, and there is neither an authorizer
             nor a `CQRS_HEALTH_BEARER_TOKEN`.
     """
-    if prefix.rstrip("/") and not prefix.startswith("/"):
-        raise InvalidOptionError(f"prefix must be empty or begin with a slash, got {prefix!r}")
     return HealthApp(registry, prefix, authorizer)
 
 
@@ -60,7 +56,7 @@ class HealthApp:
         self, registry: HealthRegistry, prefix: str, authorizer: Authorizer | None = None
     ) -> None:
         self._registry = registry
-        self._prefix = prefix.rstrip("/")
+        self._prefix = prefix_of(prefix)
         self._responder = Responder(registry, authorizer)
         # What is asked all the time, by its whole path: mostly the answer is there already.
         self._usual = {

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from cqrs_ddd_health.errors import InvalidOptionError
 from cqrs_ddd_health.openapi import (
     DESCRIPTIONS,
     OPERATIONS,
@@ -18,7 +17,7 @@ from cqrs_ddd_health.openapi import (
 from . import formats
 from .authorization import Authorizer
 from .formats import Answer
-from .responder import COMPONENT, CONTRACT, METHODS, Responder
+from .responder import COMPONENT, CONTRACT, METHODS, Responder, prefix_of
 
 try:
     from fastapi import APIRouter, Request, Response
@@ -62,9 +61,7 @@ def health_router(
         SettingsError: if `CQRS_HEALTH_DETAIL` is `authorized`, and there is neither an authorizer
             nor a `CQRS_HEALTH_BEARER_TOKEN`.
     """
-    if prefix.rstrip("/") and not prefix.startswith("/"):
-        raise InvalidOptionError(f"prefix must be empty or begin with a slash, got {prefix!r}")
-    prefix = prefix.rstrip("/")
+    prefix = prefix_of(prefix)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncGenerator[None]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from cqrs_ddd_health.errors import InvalidOptionError
 from cqrs_ddd_health.exposure import expose, expose_component
 from cqrs_ddd_health.models import HealthReport, Probe, overall_status
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cqrs_ddd_health.registry import HealthRegistry
     from cqrs_ddd_health.settings import Detail
 
-__all__ = ["COMPONENT", "CONTRACT", "METHODS", "ROUTES", "Responder"]
+__all__ = ["COMPONENT", "CONTRACT", "METHODS", "ROUTES", "Responder", "prefix_of"]
 
 _Format: TypeAlias = "Callable[[HealthReport], Answer]"
 
@@ -57,6 +58,18 @@ class _Key(NamedTuple):
     media_type: bytes
     tags: frozenset[str]
     draining: bool
+
+
+def prefix_of(text: str) -> str:
+    """Return a prefix without the slash at its end.
+
+    Raises:
+        InvalidOptionError: if it could match no path.
+    """
+    prefix = text.rstrip("/")
+    if prefix and not prefix.startswith("/"):
+        raise InvalidOptionError(f"prefix must be empty or begin with a slash, got {text!r}")
+    return prefix
 
 
 class Responder:
