@@ -10,7 +10,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING
 
 from .errors import InvalidOptionError
-from .transitions import Transition, correlation_id, is_logged, log
+from .transitions import Transition, asked_with, is_logged, log
 
 if TYPE_CHECKING:
     from .protocols import Listener
@@ -54,7 +54,7 @@ class Listeners:
         for mailbox in self._mailboxes:
             mailbox.put(transition)
         if is_logged(transition):  # a handler may hang as any listener may
-            self._log.put(transition, correlation_id(context))
+            self._log.put(transition, asked_with(context))
 
     def forget_threads(self) -> None:
         """Start anew in a forked child: the threads, and what they had to tell, stayed behind."""

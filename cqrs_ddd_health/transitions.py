@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import Context
 from datetime import datetime
+from typing import Protocol
 
 from pydantic import Field
 
@@ -16,7 +20,7 @@ from .strict import Seconds, StrictModel, UtcDatetime
 __all__ = [
     "LOGGER",
     "Transition",
-    "correlation_id",
+    "asked_with",
     "is_logged",
     "log",
     "show_on_stderr",
@@ -82,20 +86,49 @@ def is_logged(transition: Transition) -> bool:
     return _logger.isEnabledFor(_level_of(transition))
 
 
-def correlation_id(context: Context) -> object:
-    """Return what a context variable named `correlation_id` holds there, or `None`.
+class _SpanContext(Protocol):
+    """What OpenTelemetry says of where a span stands."""
 
-    Looked up by name, so that it is found whichever library of the application sets it.
+    is_valid: bool
+    trace_id: int
+    span_id: int
+
+
+class _Span(Protocol):
+    def get_span_context(self) -> _SpanContext: ...
+
+
+def asked_with(context: Context) -> Mapping[str, object]:
+    """Return what the log is to say of whoever asked, as far as it is known.
+
+    `correlation_id` is what a context variable of that name holds there, whichever library of the
+    application sets it. `trace_id` and `span_id`, 32 and 16 hexadecimal digits, are those of the
+    span of OpenTelemetry that is current there.
     """
-    found = (context[variable] for variable in context if variable.name == "correlation_id")
-    return next(found, None)
+    known = {
+        variable.name: value
+        for variable, value in context.items()
+        if variable.name == "correlation_id" and value is not None
+    }
+    return {**known, **_span_ids(context)}
 
 
-def log(transition: Transition, correlation: object) -> None:
+def _span_ids(context: Context) -> Mapping[str, str]:
+    # Looked up, not imported: where the application has not imported it there is no span.
+    trace = sys.modules.get("opentelemetry.trace")
+    with suppress(Exception):  # a tracer is the application's; what it does is not the asker's loss
+        span: _Span | None = trace and context.copy().run(trace.get_current_span)
+        at = span and span.get_span_context()
+        if at and at.is_valid:
+            return {"trace_id": f"{at.trace_id:032x}", "span_id": f"{at.span_id:016x}"}
+    return {}
+
+
+def log(transition: Transition, asked_with: Mapping[str, object]) -> None:
     """Log a transition as one record of the logger `LOGGER`, its parts as attributes.
 
     `component`, `component_kind`, `from_state` (None at first), `to_state`, `failure_kind`,
-    `since` (ISO 8601), `latency_seconds`, and `correlation_id` if there is one.
+    `since` (ISO 8601), `latency_seconds`, and what `asked_with` returned.
     """
     failure = transition.failure
     words = [failure.kind, failure.exception_type, failure.message] if failure else []
@@ -109,6 +142,7 @@ def log(transition: Transition, correlation: object) -> None:
         transition.after,
         f" ({reason})" if reason else "",
         extra={
+            **asked_with,
             "component": transition.name,
             "component_kind": transition.kind,
             "from_state": transition.before,
@@ -116,7 +150,6 @@ def log(transition: Transition, correlation: object) -> None:
             "failure_kind": failure.kind if failure else None,
             "since": transition.at.isoformat(),
             "latency_seconds": transition.latency_seconds,
-            **({} if correlation is None else {"correlation_id": correlation}),
         },
     )
 
