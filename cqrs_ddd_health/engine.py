@@ -53,8 +53,8 @@ class Engine:
             clock=clock,
         )
         self.shared: SharedHeartbeats | None = self._shared(heartbeat_store, settings, clock)
-        self._other_slots: tuple[Slot, ...] = () if self.shared is None else (self.shared.slot,)
-        self.refresher: Refresher = Refresher(self.catalog, self.runner, self._other_slots)
+        self.shared_slots: tuple[Slot, ...] = () if self.shared is None else (self.shared.slot,)
+        self.refresher: Refresher = Refresher(self.catalog, self.runner, self.shared_slots)
         self.workers: Workers = Workers(
             timeout_seconds=heartbeat_timeout_seconds,
             max_records=settings.max_heartbeats,
@@ -146,7 +146,7 @@ class Engine:
         self.refresher.begin_process()
         self.pulses.begin_process()
         self.configured.begin_process()
-        self.runner.forget_flights((*self.catalog.slots.values(), *self._other_slots))
+        self.runner.forget_flights((*self.catalog.slots.values(), *self.shared_slots))
         self.workers.begin_process()
         self.store.begin_process()
         if self.shared is not None:

@@ -16,6 +16,7 @@ from .evaluation import CheckState
 from .history import Results
 from .models import ComponentKind, ComponentStatus, Failure
 from .options import CheckOptions
+from .tallies import Tally
 from .threads import DaemonThreads, occupant
 
 __all__ = ["JITTER", "Asker", "Crew", "Flight", "Slot", "row_of", "shown", "stands_in"]
@@ -49,6 +50,7 @@ class Slot:
         "results",
         "row",
         "state",
+        "tally",
         "task_name",
     )
 
@@ -70,6 +72,7 @@ class Slot:
         self.state: CheckState | None = None
         self.row: ComponentStatus | None = None
         self.results: Results = Results()
+        self.tally: Tally = Tally()
         self.judged_at: float = -math.inf
         self.flight: Flight | None = None
         self.gone: bool = False  # unregistered or replaced: nobody is told of it any more
@@ -81,6 +84,11 @@ class Slot:
     @property
     def is_down(self) -> bool:
         return self.state is not None and self.state.state == "down"
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child: what ran, and was counted, is the parent's."""
+        self.flight = None
+        self.tally = Tally()
 
 
 class Flight:

@@ -8,7 +8,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
-__all__ = ["Pulse", "Pulses"]
+__all__ = ["Pulse", "Pulses", "running_loop"]
 
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 0.25
 QUESTIONS_PER_LIMIT = 4
@@ -59,6 +59,14 @@ class Pulse:
         self._answered = self._asked
 
 
+def running_loop() -> AbstractEventLoop | None:
+    """Return the loop that runs this code, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 class Pulses:
     """The loops that own the checks of one registry, while they are watched."""
 
@@ -71,7 +79,7 @@ class Pulses:
 
     def silent_seconds(self) -> float:
         """Return the longest silence of a loop, other than the one that runs this code."""
-        here = asyncio.get_running_loop()
+        here = running_loop()
         return max(
             (pulse.silent_seconds for pulse in self._pulses if pulse.loop is not here), default=0.0
         )

@@ -15,6 +15,7 @@ from .configured import OptionOrigin, origins_of
 from .engine import Engine
 from .history import PastResult
 from .instances import Instances
+from .measurements import Measurements, measured
 from .models import HealthReport, Probe
 from .names import require_name
 from .options import CheckOptions, options_from_keywords, require_instance, require_seconds
@@ -282,6 +283,15 @@ class HealthRegistry(Beating):
             InvalidOptionError: if an argument is out of its range.
         """
         return self._engine.reporter.report_sync(probe, tags, max_age_seconds, deadline_seconds)
+
+    def measurements(self) -> Measurements:
+        """Return what is known now and was counted so far, with nobody asked anything.
+
+        What metrics are made of, for whatever system they go to. Its report has the last outcome of
+        each check, whatever its age, and whoever was never asked is `pending`: somebody has to ask,
+        `running()` for one.
+        """
+        return measured(self._engine)
 
     async def check_all(self) -> dict[str, UpDown]:
         """Return every component as "up" or "down"."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers, WorkersView
 from .models import ComponentStatus, Failure, HealthReport, Probe, ServiceInfo, overall_status
 from .options import require_bool, require_seconds
-from .pulse import Pulses
+from .pulse import Pulses, running_loop
 from .refresh import Refresher
 from .runner import Runner
 from .settings import HealthSettings
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .protocols import Clock
 
 __all__ = ["Reporter"]
+
+EVER = sys.float_info.max
+"""Seconds: no outcome is older. One that stands in no longer is, as if of minus infinity."""
 
 LOOP = "event_loop"
 """The row of the loop that owns the checks. It is there only while that does not answer."""
@@ -101,6 +105,25 @@ class Reporter:
             deadline_seconds=deadline_seconds,
             at_home=asyncio.get_running_loop() is not self._loop_thread.loop,
         )
+        return self._put_together(selection, slots, asked, began, max_age_seconds)[0]
+
+    def known(self) -> tuple[HealthReport, WorkersView]:
+        """Return what there is to report with nobody asked: the last outcomes, however old.
+
+        It is as of now what workers do, as far as that was read; any thread may ask.
+        """
+        slots = self._catalog.select(EVERYTHING)
+        asked = (*slots, *self._shared_slots(EVERYTHING))
+        return self._put_together(EVERYTHING, slots, asked, self._clock.monotonic(), EVER)
+
+    def _put_together(
+        self,
+        selection: Selection,
+        slots: Sequence[Slot],
+        asked: Sequence[Slot],
+        began: float,
+        max_age_seconds: float,
+    ) -> tuple[HealthReport, WorkersView]:
         now, at = self._clock.monotonic(), self._clock.now()
         workers = self._seen_workers(now, at, asked=len(asked) > len(slots))
         stores = [slot for slot in asked[len(slots) :] if selection == EVERYTHING]
@@ -110,7 +133,7 @@ class Reporter:
             *(row for row in self._missing_rows(workers) if _takes(selection, row)),
             *(row for row in self._silent_rows(at) if _takes(selection, row)),
         )
-        return HealthReport(
+        report = HealthReport(
             status=overall_status(rows),
             components=rows,
             heartbeats=workers.records,
@@ -120,6 +143,7 @@ class Reporter:
             draining=self.draining,
             service=self._service(),
         )
+        return report, workers
 
     def _shared_slots(self, selection: Selection) -> Sequence[Slot]:
         """Return the slot of the shared store if what it holds can make a difference."""
@@ -152,7 +176,7 @@ class Reporter:
         deadline_seconds: float | None,
     ) -> HealthReport:
         """Return what checks and workers say, to a caller that has no event loop."""
-        if _loop_is_running():
+        if running_loop() is not None:
             raise BlockingCallError(
                 "report_sync() would block the running event loop; use `await registry.report()`"
             )
@@ -205,11 +229,3 @@ class Reporter:
 
 def _takes(selection: Selection, row: ComponentStatus) -> bool:
     return selection.takes(critical=row.critical, probes=row.probes, tags=row.tags)
-
-
-def _loop_is_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -284,6 +284,7 @@ class Runner:
         if counts:
             slot.judged_at = now
             slot.results.add(now, after.state, latency)
+            slot.tally.add(latency, outcome.kind)
         if after is before and row is not None and row.details == outcome.details:
             slot.row = row.measured(at, latency)
             return
@@ -360,7 +361,7 @@ class Runner:
         self._hung.clear()
         self._home = None
         for slot in slots:
-            slot.flight = None
+            slot.begin_process()
 
 
 def _by_due_time(flights: list[Flight]) -> Iterable[tuple[float, list[Flight]]]:

@@ -116,10 +116,12 @@ def asked_with(context: Context) -> Mapping[str, object]:
 def _span_ids(context: Context) -> Mapping[str, str]:
     # Looked up, not imported: where the application has not imported it there is no span.
     trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return {}
     with suppress(Exception):  # a tracer is the application's; what it does is not the asker's loss
-        span: _Span | None = trace and context.copy().run(trace.get_current_span)
-        at = span and span.get_span_context()
-        if at and at.is_valid:
+        span: _Span = context.copy().run(trace.get_current_span)
+        at = span.get_span_context()
+        if at.is_valid:
             return {"trace_id": f"{at.trace_id:032x}", "span_id": f"{at.span_id:016x}"}
     return {}
 

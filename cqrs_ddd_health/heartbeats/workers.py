@@ -35,7 +35,7 @@ from cqrs_ddd_health.options import (
 )
 from cqrs_ddd_health.transitions import Transition, transition
 
-__all__ = ["Workers", "WorkersView"]
+__all__ = ["Workers", "WorkersView", "instances_by_state"]
 
 BUSY = "busy"
 """The phase in which a worker is expected to make progress."""
@@ -66,6 +66,10 @@ class WorkersView(NamedTuple):
     rows: tuple[ComponentStatus, ...]
     records: tuple[HeartbeatRecord, ...]
     omitted: int
+    beats: Mapping[str, Sequence[Beat]]
+    """All beats by worker; an expected one without any is there too."""
+    unseen: bool
+    """Whether what other processes do is not known now."""
 
 
 class Workers:
@@ -165,7 +169,7 @@ class Workers:
         beats, omitted = self._shown(by_worker, fresh, stale, elapsed)
         never = [self._never_seen(worker) for worker, theirs in by_worker.items() if not theirs]
         records = (*never, *(_record(beat, at, unseen=unseen) for beat in beats))
-        return WorkersView(rows, records, omitted)
+        return WorkersView(rows, records, omitted, by_worker, unseen)
 
     def _by_worker(self, *groups: Iterable[Beat]) -> dict[str, list[Beat]]:
         found: defaultdict[str, list[Beat]] = defaultdict(list)
@@ -283,11 +287,10 @@ def _dated(outcome: Outcome, beats: Sequence[Beat], at: datetime) -> Outcome:
 
 
 def _record(beat: Beat, at: datetime, *, unseen: bool) -> HeartbeatRecord:
-    state: ComponentState = "up" if is_fresh(beat) else "down"
     return HeartbeatRecord(
         worker=beat.worker,
         instance=beat.instance,
-        state="degraded" if unseen and not beat.local else state,
+        state=_state_of(beat, unseen=unseen),
         last_seen=at - timedelta(seconds=beat.age_seconds),
         age_seconds=beat.age_seconds,
         timeout_seconds=beat.timeout_seconds,
@@ -295,3 +298,21 @@ def _record(beat: Beat, at: datetime, *, unseen: bool) -> HeartbeatRecord:
         phase=beat.phase,
         progress=beat.progress,
     )
+
+
+def _state_of(beat: Beat, *, unseen: bool) -> ComponentState:
+    if unseen and not beat.local:
+        return "degraded"
+    return "up" if is_fresh(beat) else "down"
+
+
+def instances_by_state(view: WorkersView) -> dict[str, dict[ComponentState, int]]:
+    """Return by worker how many of its instances are in which state; each state is there."""
+    return {worker: _counted(beats, unseen=view.unseen) for worker, beats in view.beats.items()}
+
+
+def _counted(beats: Iterable[Beat], *, unseen: bool) -> dict[ComponentState, int]:
+    counts: dict[ComponentState, int] = {"up": 0, "degraded": 0, "down": 0}
+    for beat in beats:
+        counts[_state_of(beat, unseen=unseen)] += 1
+    return counts

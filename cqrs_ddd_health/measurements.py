@@ -1,0 +1,47 @@
+"""All that is known of a registry at one moment, with nobody asked: what metrics are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .catalog import EVERYTHING
+from .engine import Engine
+from .heartbeats.workers import instances_by_state
+from .models import ComponentState, HealthReport
+from .tallies import Runs
+
+__all__ = ["Measurements", "measured"]
+
+
+class Measurements(NamedTuple):
+    """What is known and was counted, in this process."""
+
+    report: HealthReport
+    """Each check with its last outcome, whatever its age; ages of beats are as of now."""
+    runs: Mapping[str, Runs]
+    """By check, and by the heartbeat store, what was counted of its runs."""
+    instances: Mapping[str, Mapping[ComponentState, int]]
+    """By worker, how many of its instances are in which state; each state is there."""
+    hung_checks: int
+    """How many checks were cut off by their timeout and have not ended yet."""
+    dropped_beats: int
+    """How many beats were dropped for a limit on workers or instances."""
+    dropped_transitions: int
+    """How many transitions listeners, or the log, never heard of, for being too slow."""
+
+
+def measured(engine: Engine) -> Measurements:
+    """Return what a registry knows now. Blocks for no check and no store; from any thread."""
+    report, workers = engine.reporter.known()
+    slots = (*engine.shared_slots, *engine.catalog.select(EVERYTHING))
+    with engine.runner.lock:
+        runs = {slot.name: slot.tally.read() for slot in slots}
+    return Measurements(
+        report=report,
+        runs=runs,
+        instances=instances_by_state(workers),
+        hung_checks=engine.runner.hung,
+        dropped_beats=engine.store.dropped,
+        dropped_transitions=engine.listeners.dropped,
+    )
