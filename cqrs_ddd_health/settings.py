@@ -186,6 +186,10 @@ class HealthSettings(BaseSettings):
         default=200,
         description="Instances in a report, beyond the youngest one of each worker; worst first.",
     )
+    metrics_max_names: Limit = Field(
+        default=200,
+        description="Components, and as many workers, that metrics name; the others are counted.",
+    )
     max_threads: Limit = Field(
         default=256, description="Threads for blocking checks; a check beyond waits for one."
     )

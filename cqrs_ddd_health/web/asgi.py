@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from . import formats
 from .authorization import Authorizer
 from .formats import Answer
+from .metrics import METRICS, Metrics
 from .responder import COMPONENT, CONTRACT, Responder, prefix_of
 from .scope import Message, Receive, Scope, Send, path_below_mount
 
@@ -22,12 +23,14 @@ def health_app(
     """Return an ASGI application that answers for `registry` under `prefix`.
 
     `GET` and `HEAD` of `/health`, `/health/live`, `/health/ready`, `/health/startup`,
-    `/health/report`, `/health/report/{component}` and `/health/page`; 404 for other paths, 405 for
-    other methods. An answer is at most `CQRS_HEALTH_HTTP_MAX_AGE_SECONDS` old and given within
-    `CQRS_HEALTH_HTTP_DEADLINE_SECONDS`, whatever the checks do; `CQRS_HEALTH_DETAIL` says how much
-    of it strangers see. While the registry is `running()`, as it is between the startup and the
-    shutdown of a server that speaks the lifespan protocol, nobody who asks starts a check: the
-    answer is what the background refresh found last.
+    `/health/report`, `/health/report/{component}` and `/health/page`, and of `/metrics` for
+    Prometheus where prometheus_client is installed (extra `prometheus`) and the detail is not
+    `minimal`; 404 for other paths, 405 for other methods. An answer is at most
+    `CQRS_HEALTH_HTTP_MAX_AGE_SECONDS` old and given within `CQRS_HEALTH_HTTP_DEADLINE_SECONDS`,
+    whatever the checks do; `CQRS_HEALTH_DETAIL` says how much of it strangers see. While the
+    registry is `running()`, as it is between the startup and the shutdown of a server that speaks
+    the lifespan protocol, nobody who asks starts a check: the answer is what the background refresh
+    found last.
 
     `/health/report?tag=a&tag=b` and the page are then about checks with one of these tags only;
     `/health/report` is `application/health+json` for whoever prefers that in `Accept`.
@@ -58,6 +61,7 @@ class HealthApp:
         self._registry = registry
         self._prefix = prefix_of(prefix)
         self._responder = Responder(registry, authorizer)
+        self._metrics = Metrics(registry, self._responder.reports)
         # What is asked all the time, by its whole path: mostly the answer is there already.
         self._usual = {
             self._prefix + route: self._responder.usual_keys(route) for route in CONTRACT
@@ -85,6 +89,9 @@ class HealthApp:
 
     async def _answer(self, scope: Scope) -> Answer:
         path = path_below_mount(scope)
+        if path == METRICS != self._prefix:
+            is_shown = self._registry.settings.detail != "minimal"
+            return await self._metrics.answer(scope) if is_shown else formats.not_found()
         if not path.startswith(self._prefix):
             return formats.not_found()
         below = path[len(self._prefix) :]

@@ -16,12 +16,15 @@ __all__ = [
     "HEALTH_JSON",
     "HTML",
     "JSON",
+    "OPENMETRICS",
+    "PLAIN",
     "Answer",
     "component",
     "health_json",
     "html",
     "live",
     "method_not_allowed",
+    "metrics",
     "not_found",
     "ready",
     "refused",
@@ -32,6 +35,9 @@ __all__ = [
 JSON = b"application/json"
 HEALTH_JSON = b"application/health+json"
 HTML = b"text/html; charset=utf-8"
+PLAIN = b"text/plain"
+OPENMETRICS = b"application/openmetrics-text"
+_VERSIONS = {PLAIN: b"0.0.4", OPENMETRICS: b"1.0.0"}
 
 
 # No cache in between may keep an answer, and none may show it to whom it was not made for.
@@ -85,6 +91,12 @@ def component(shown: ComponentStatus) -> Answer:
     """`/health/report/{component}`: one row of it."""
     code = 503 if shown.state == "down" else 200
     return _answer(code, JSON, shown.model_dump_json().encode())
+
+
+def metrics(body: bytes, media_type: bytes) -> Answer:
+    """`/metrics`: for Prometheus, in the one format or the other."""
+    described = b"%b; version=%b; charset=utf-8" % (media_type, _VERSIONS[media_type])
+    return _answer(200, described, body)
 
 
 def not_found() -> Answer:

@@ -20,7 +20,7 @@ from . import formats
 from .formats import Answer
 from .scope import Message, Receive, Scope, Send
 
-__all__ = ["Connection", "Connections", "Request", "RequestError", "parsed"]
+__all__ = ["Application", "Connection", "Connections", "Request", "RequestError", "parsed"]
 
 MAX_HEAD_BYTES = 16_384
 MAX_FIELDS = 100

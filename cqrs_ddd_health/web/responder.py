@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -16,6 +15,7 @@ from .answers import Answers, Prepared
 from .authorization import Authorizer, doorkeeper_of
 from .formats import Answer
 from .page import page
+from .reports import Reports
 from .scope import Scope, accepted, tags_asked_for
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Responder:
     def __init__(self, registry: HealthRegistry, authorizer: Authorizer | None) -> None:
         self._registry = registry
         self._doorkeeper = doorkeeper_of(registry.settings, authorizer)
-        self._reports: Answers[HealthReport] = Answers()
+        self.reports: Reports = Reports(registry)
         self._answers: Answers[Answer] = Answers()
         self._selections: Answers[Answer] = Answers(MAX_SELECTIONS)
         self._started: Answer | None = None
@@ -127,7 +127,7 @@ class Responder:
         form, probe = _PROBES[route]
 
         async def prepare() -> Prepared[Answer]:
-            report, fresh_until = await self._report(probe)
+            report, fresh_until = await self.reports.report(probe)
             return Prepared(form(expose(report, "safe")), fresh_until)
 
         key = self.usual_keys(route)[self._registry.draining]
@@ -173,28 +173,11 @@ class Responder:
     async def _detail_and_report(self, scope: Scope) -> tuple[Detail, Prepared[HealthReport]]:
         """Return what the asker may see, and of what; one is found out while the other is made."""
         if self._doorkeeper is None:
-            return self._registry.settings.detail, await self._report(None)
+            return self._registry.settings.detail, await self.reports.report(None)
         is_let_in, report = await asyncio.gather(
-            self._doorkeeper.lets_in(scope), self._report(None)
+            self._doorkeeper.lets_in(scope), self.reports.report(None)
         )
         return "full" if is_let_in else "safe", report
-
-    async def _report(self, probe: Probe | None) -> Prepared[HealthReport]:
-        """Return the report that all share, whole: it is for `expose` to cut it down."""
-        key = probe, self._registry.draining
-        return await self._reports.made(key, lambda: self._ask(probe))
-
-    async def _ask(self, probe: Probe | None) -> Prepared[HealthReport]:
-        settings = self._registry.settings
-        report = await self._registry.report(
-            probe=probe,
-            max_age_seconds=settings.http_max_age_seconds,
-            deadline_seconds=settings.http_deadline_seconds,
-            refreshed=True,
-        )
-        age = 0.0 if self._registry.refreshing else _age_seconds(report)
-        fresh_for = settings.http_max_age_seconds - age
-        return Prepared(report, time.monotonic() + max(fresh_for, 0.0))
 
 
 def _selected(report: HealthReport, tags: frozenset[str]) -> HealthReport:
@@ -203,13 +186,3 @@ def _selected(report: HealthReport, tags: frozenset[str]) -> HealthReport:
         return report
     rows = tuple(row for row in report.components if not tags.isdisjoint(row.tags))
     return report.model_copy(update={"components": rows, "status": overall_status(rows)})
-
-
-def _age_seconds(report: HealthReport) -> float:
-    """Return how old the oldest outcome in the report is; what hangs or waits is as of now."""
-    outcomes = (
-        (report.timestamp - row.checked_at).total_seconds()
-        for row in report.components
-        if row.checked_at is not None and not (row.failure and row.failure.kind == "hung")
-    )
-    return max((0.0, *outcomes))  # never negative, whatever the wall clock did meanwhile

@@ -162,7 +162,8 @@ async def test_startup_is_no_until_it_passes_and_yes_for_ever_after() -> None:
         "/health/report/nobody/",
         "/health/report/" + "x" * 10_000,
         "/health/<script>alert(1)</script>",
-        "/metrics",
+        "/metrics/more",
+        "/health/metrics",
     ],
 )
 async def test_what_is_not_there_is_404_without_an_echo(path: str) -> None:

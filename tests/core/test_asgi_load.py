@@ -216,7 +216,7 @@ async def test_a_name_that_is_not_there_asks_nobody_again() -> None:
     for name in ("check", "nobody", "x" * 1_000, "nobody else", "check"):
         assert (await request(app, f"/health/report/{name}")).code in {200, 404}
     assert check.calls == 1
-    assert len(app._responder._reports._kept) == 1
+    assert len(app._responder.reports._kept._kept) == 1
 
 
 @pytest.mark.parametrize("prefix", ["health", "health/", "x"])

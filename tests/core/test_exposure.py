@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 from itertools import product
 from urllib.parse import quote
 
@@ -23,11 +24,13 @@ from tests.core.asgi_client import Application, request
 CANARY = "c4n4ry"
 KNOWN = "kn0wn-c4nary+0123456789"
 LEVELS: tuple[Detail, ...] = ("minimal", "safe", "full", "authorized")
-PATHS = [
+BELOW = [
     *("", "/live", "/ready", "/startup", "/report", "/report?tag=t", "/page", "/page?tag=t"),
     *("/report/up", "/report/reports", "/report/raises", "/report/w", "/report/known", "/nothing"),
 ]
-ACCEPTS = ["*/*", "application/health+json"]
+PATHS = [*(f"/health{below}" for below in BELOW), "/metrics"]
+ACCEPTS = ["*/*", "application/health+json", "application/openmetrics-text"]
+HAS_METRICS = importlib.util.find_spec("prometheus_client") is not None
 
 
 def registry_of(detail: Detail) -> HealthRegistry:
@@ -71,7 +74,7 @@ async def everything_of(app: Application, **headers: str) -> str:
     for path, accept, method in product(PATHS, ACCEPTS, ("GET", "HEAD", "POST")):
         plain, _, query = path.partition("?")
         answer = await request(
-            app, f"/health{plain}", method, query=query, headers={"accept": accept, **headers}
+            app, plain, method, query=query, headers={"accept": accept, **headers}
         )
         said += f"{answer.code} {answer.headers} {answer.text}"
     return said
@@ -82,6 +85,7 @@ async def test_no_byte_of_a_secret_is_on_the_wire(detail: Detail) -> None:
     said = await everything_of(health_app(registry_of(detail)), authorization="Bearer wrong")
     assert CANARY not in said
     assert "200" in said
+    assert ("cqrs_health_component_up" in said) == (HAS_METRICS and detail != "minimal")
 
 
 async def test_full_and_whoever_is_let_in_see_the_same_words() -> None:
@@ -121,7 +125,7 @@ def test_nor_does_the_server_of_a_worker_say_it(detail: Detail) -> None:
         for path, accept in product(PATHS, ACCEPTS):
             answered = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
             headers = {"Accept": accept, "Authorization": f"Bearer {KNOWN}x"}
-            answered.request("GET", f"/health{path}", headers=headers)
+            answered.request("GET", path, headers=headers)
             answer = answered.getresponse()
             said += f"{answer.status} {answer.getheaders()} {answer.read().decode()}"
             answered.close()

@@ -20,7 +20,7 @@ from cqrs_ddd_health import (
     HealthSettings,
     InvalidOptionError,
     ServerError,
-    health_server,
+    background_server,
 )
 from cqrs_ddd_health.pulse import Pulse, Pulses
 from cqrs_ddd_health.testing import FakeClock
@@ -387,7 +387,7 @@ async def test_an_exit_that_is_cancelled_ends_it_all_the_same() -> None:
 async def test_an_exit_gives_up_on_a_thread_that_does_not_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health_server, "EXIT_SECONDS", 0.05)
+    monkeypatch.setattr(background_server, "EXIT_SECONDS", 0.05)
     held = threading.Event()
     for is_async in (True, False):
         registry = HealthRegistry(settings=QUICK)
@@ -457,7 +457,7 @@ def test_where_it_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     def connections(app: object) -> object:
         raise MemoryError
 
-    monkeypatch.setattr(health_server, "Connections", connections)
+    monkeypatch.setattr(background_server, "Connections", connections)
     with pytest.raises(MemoryError):
         HealthServer(HealthRegistry(), port=0).__enter__()
 

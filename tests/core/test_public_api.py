@@ -28,6 +28,8 @@ OPTIONAL = [
     "uvicorn",
 ]
 NEEDS_EXTRAS = {
+    "collector",
+    "prometheus",
     "server",
     "web.fastapi",
     "heartbeats.sql_connections",

@@ -10,7 +10,8 @@ from tests.processes import LOCALHOST, free_port
 from tests.service import Service, bare_environment, run_cli
 
 SECRET = "c4n4ry-tr0ub4dor"
-PATHS = ["", "/live", "/ready", "/startup", "/report", "/report/db", "/report/web", "/page"]
+BELOW = ["", "/live", "/ready", "/startup", "/report", "/report/db", "/report/web", "/page"]
+PATHS = [*(f"/health{below}" for below in BELOW), "/metrics"]
 
 
 def environment_of(home: Path, detail: str) -> dict[str, str]:
@@ -50,9 +51,10 @@ def test_a_service_and_its_log(tmp_path: Path, detail: str) -> None:
         said = ""
         for path in PATHS:
             for headers in ({}, {"authorization": f"Bearer {SECRET}"}):
-                answer = service.get(f"/health{path}", **headers)
+                answer = service.get(path, **headers)
                 assert answer.code in {200, 503}
                 said += f"{answer.headers} {answer.body.decode()}"
+        assert "cqrs_health_component_up" in said
         is_shown = "no row for ***" in said
         assert is_shown == (detail != "safe")
         said += "".join(service.transitions) + service.complaints
