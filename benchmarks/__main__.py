@@ -7,7 +7,19 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from . import beats, killed, memory, probing, refresh, reports, serving, starting, stores, waiting
+from . import (
+    beats,
+    killed,
+    memory,
+    metrics,
+    probing,
+    refresh,
+    reports,
+    serving,
+    starting,
+    stores,
+    waiting,
+)
 from .measure import Result
 from .table import merged, section, write_raw
 
@@ -25,6 +37,7 @@ SUBJECTS: dict[str, Callable[[int], Iterable[Result]]] = {
     starting.SUBJECT: starting.measure,
     probing.SUBJECT: probing.measure,
     memory.SUBJECT: memory.measure,
+    metrics.SUBJECT: metrics.measure,
     refresh.SUBJECT: refresh.measure,
 }
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from cqrs_ddd_health.threads import run_blocking
+
 from . import formats
 from .answers import Answers, Prepared
 from .formats import Answer
@@ -54,7 +56,9 @@ class Metrics:
 
         async def prepare() -> Prepared[Answer]:
             _, fresh_until = await self._reports.report(None)
-            return Prepared(formats.metrics(encode(media_type), media_type), fresh_until)
+            # On a thread: of thousands of names it takes longer than a probe should wait.
+            body = await run_blocking(partial(encode, media_type))
+            return Prepared(formats.metrics(body, media_type), fresh_until)
 
         return (await self._answers.made(media_type, prepare)).value
 

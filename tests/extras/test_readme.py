@@ -39,6 +39,7 @@ SUBJECTS = {
     "What gates ready",
     "Ask from sync code",
     "Be told of changes",
+    "Watch it with Prometheus",
     "Test with it",
 }
 

@@ -58,6 +58,7 @@ from cqrs_ddd_health import (
     run_blocking,
 )
 from cqrs_ddd_health.draining import SigtermDrain
+from cqrs_ddd_health.measurements import Measurements
 from cqrs_ddd_health.testing import FakeCheck, FakeClock, HeartbeatStoreConformance, clean_registry
 from cqrs_ddd_health.web.asgi import Authorizer, HealthApp, Scope, health_app
 from cqrs_ddd_health.wire import StatusDict, UpDown
@@ -65,6 +66,7 @@ from cqrs_ddd_health.wire import StatusDict, UpDown
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
+    from prometheus_client import CollectorRegistry
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -204,6 +206,14 @@ def register(registry: HealthRegistry) -> None:
         assert_type(past.state, Literal["up", "degraded", "down"])
         assert_type(past.at, datetime)
         assert_type(past.latency_seconds, float)
+    measured = registry.measurements()
+    assert_type(measured, Measurements)
+    assert_type(measured.report, HealthReport)
+    for runs in measured.runs.values():
+        assert_type(runs.by_duration, tuple[int, ...])
+        assert_type(runs.seconds, float)
+    for counts in measured.instances.values():
+        assert_type(counts["up"], int)
 
 
 def register_engine(registry: HealthRegistry, engine: Engine, async_engine: AsyncEngine) -> None:
@@ -274,6 +284,17 @@ def serve_sync(registry: HealthRegistry) -> None:
     HeartbeatFile("/run/worker.beat").beat()
 
 
+def collect(registry: HealthRegistry, collectors: CollectorRegistry) -> None:
+    from cqrs_ddd_health.prometheus import HealthCollector, MetricsServer, start_metrics_server
+
+    collectors.register(HealthCollector(registry))
+    assert_type(HealthCollector(registry, collectors).registry, HealthRegistry)
+    with start_metrics_server(registry, 9000, collector_registry=collectors) as server:
+        assert_type(server, MetricsServer)
+        assert_type(server.url, str)
+    server.close()
+
+
 async def serve(registry: HealthRegistry) -> None:
     async with HealthServer(registry, "127.0.0.1", 0) as server:
         assert_type(server, HealthServer)
@@ -291,5 +312,6 @@ everything: tuple[Callable[..., object], ...] = (
     lets_in_later,
     authorize,
     serve_sync,
+    collect,
     serve,
 )
