@@ -73,6 +73,14 @@ $(VENV)/.integration: $(VENV)/.dev
 	@{ apt-get update -qq && apt-get install -qq -y faketime; } >/dev/null || \
 		{ echo 'The fault tests need faketime: apt-get install faketime' >&2; exit 1; }
 
+# With it comes a service, which the tests do not need: they start their own.
+/usr/bin/promtool:
+	@echo 'Installing prometheus'
+	@{ apt-get update -qq && apt-get install -qq -y --no-install-recommends prometheus; } >/dev/null || \
+		test -x $@ || \
+		{ echo 'The integration tests need prometheus: apt-get install prometheus' >&2; exit 1; }
+	@{ service prometheus stop; update-rc.d prometheus disable; } >/dev/null 2>&1 || true
+
 $(CHROMIUM):
 	@echo 'Installing chromium'
 	@test '$(CHROMIUM)' = /usr/bin/chromium && \
@@ -135,7 +143,7 @@ faults: $(VENV)/.dev /usr/bin/faketime  ## run the fault tests: servers that han
 # Screenshots of the page are left in build/screenshots.
 .PHONY: integration
 integration: export CHROMIUM := $(CHROMIUM)
-integration: $(VENV)/.integration $(CHROMIUM) $(AXE)  ## run the page in a browser, and the apps in other frameworks
+integration: $(VENV)/.integration $(CHROMIUM) $(AXE) /usr/bin/promtool  ## run the page in a browser, the apps in other frameworks, and Prometheus
 	$(call run-tests,integration,$(PY),tests/integration,$(GREENLETS))
 
 $(DONE): build/%.done: $(SOURCES)

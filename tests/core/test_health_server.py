@@ -453,6 +453,13 @@ def test_an_authorizer_decides_who_sees_everything() -> None:
                 assert (b"its words" in answer.read()) == (role == "ops")
 
 
+def test_a_child_of_a_fork_has_nothing_to_leave_of_a_server_that_is_not_entered() -> None:
+    server = HealthServer(HealthRegistry(), port=0)
+    server.begin_process()
+    with server:
+        assert ask(server, "/health/live").code == 200
+
+
 def test_where_it_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     def connections(app: object) -> object:
         raise MemoryError

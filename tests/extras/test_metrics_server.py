@@ -6,7 +6,8 @@ import asyncio
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -109,9 +110,8 @@ def test_names_that_are_taken_are_refused(registry: HealthRegistry) -> None:
 
 @pytest.mark.parametrize("port", [-1, 65_536, "9000", 1.5])
 def test_a_port_that_is_none_is_refused(registry: HealthRegistry, port: object) -> None:
-    start: Callable[..., object] = start_metrics_server
     with pytest.raises(InvalidOptionError, match="port"):
-        start(registry, port)
+        start_metrics_server(registry, cast("int", port))
 
 
 def test_a_port_that_is_taken_is_refused(registry: HealthRegistry, server: MetricsServer) -> None:

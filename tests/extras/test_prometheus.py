@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -319,9 +319,8 @@ def test_gauges_of_the_application_with_these_names_are_named() -> None:
 
 
 def test_it_collects_of_a_registry_only() -> None:
-    collector: Callable[..., object] = HealthCollector
     with pytest.raises(InvalidOptionError, match="HealthRegistry"):
-        collector("orders")
+        HealthCollector(cast("HealthRegistry", "orders"))
 
 
 GAUGES = python_blocks(Path(__file__).parents[1] / "contract" / "blocks.md")[12]
