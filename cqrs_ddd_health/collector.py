@@ -27,10 +27,10 @@ try:
         Metric,
     )
     from prometheus_client.exposition import choose_encoder
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "metrics need prometheus_client: pip install 'cqrs-ddd-health[prometheus]'"
-    ) from error
+    ) from _error
 
 __all__ = ["HealthCollector", "encoded", "is_collected_by"]
 
