@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -15,6 +17,7 @@ __all__ = [
     "cut_off",
     "end_on",
     "end_tasks",
+    "is_ctrl_c",
     "retrieve",
 ]
 
@@ -61,7 +64,7 @@ async def end_tasks(tasks: Sequence[Task[None]]) -> None:
     await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
 
 
-def cut_off(task: Task[None]) -> None:
+def cut_off(task: Task[T]) -> None:
     """Cancel a task whose time is up, and have no loop wait for it: it may never end."""
     if task.cancelling():
         # The loop is being ended, has cancelled it, and waits for it in vain: what it awaits is
@@ -83,3 +86,15 @@ def retrieve(ended: asyncio.Future[T]) -> None:
     """Look at what a task raised that nobody waits for: asyncio would log that nobody did."""
     if not ended.cancelled():
         ended.exception()
+
+
+def is_ctrl_c() -> bool:
+    """Whether a KeyboardInterrupt is the user's: nobody else has taken over SIGINT.
+
+    `asyncio.run` and the servers turn Ctrl-C into a cancellation or a flag, so where they run a
+    KeyboardInterrupt out of what they call is of its own making and only its failure.
+    """
+    return (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )

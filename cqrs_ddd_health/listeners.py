@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -91,12 +92,13 @@ class _Mailbox:
             try:
                 self.listener(*item)
             except BaseException as error:  # sys.exit() would leave the rest of its news unread
-                _logger.warning(
-                    "a listener failed on the transition of %r: %s",
-                    item[0].name,
-                    type(error).__name__,
-                    exc_info=_logger.isEnabledFor(logging.DEBUG),  # a traceback may hold secrets
-                )
+                with suppress(Exception):  # of a handler that fails too
+                    _logger.warning(
+                        "a listener failed on the transition of %r: %s",
+                        item[0].name,
+                        type(error).__name__,
+                        exc_info=_logger.isEnabledFor(logging.DEBUG),  # it may hold secrets
+                    )
 
     def _next(self) -> tuple[Transition, *tuple[object, ...]] | None:
         with self._lock:

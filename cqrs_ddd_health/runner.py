@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import sys
 import threading
 import time
@@ -26,7 +25,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from .endings import cut_off, end_on, end_tasks
+from .endings import cut_off, end_on, end_tasks, is_ctrl_c
 from .evaluation import SUCCESS, Outcome, next_state
 from .flights import Asker, Flight, Slot, row_of, shown
 from .models import ComponentStatus
@@ -207,7 +206,7 @@ class Runner:
             outcome = outcome_of_error(error)
         except BaseException as error:  # SystemExit leaving a task would end the loop
             outcome = outcome_of_error(error)
-            if isinstance(error, KeyboardInterrupt) and _is_ctrl_c():
+            if isinstance(error, KeyboardInterrupt) and is_ctrl_c():
                 self._land(flight, outcome, began)
                 raise
         self._land(flight, outcome, began)
@@ -376,18 +375,6 @@ def _by_due_time(flights: list[Flight]) -> Iterable[tuple[float, list[Flight]]]:
 def _is_cancelled_from_outside() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _is_ctrl_c() -> bool:
-    """Whether a KeyboardInterrupt is the user's: nobody else has taken over SIGINT.
-
-    `asyncio.run` and the servers turn Ctrl-C into a cancellation or a flag, so where they run a
-    KeyboardInterrupt out of a check is of its own making and only its failure.
-    """
-    return (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
 
 
 async def _read(value: object) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from .registry import HealthRegistry
 
 __all__ = ["serve"]
+
+GOOD_BYE_SECONDS = 2.0
+"""How long a client may take to read what it asked for, once the server leaves."""
 
 
 def serve(registry: HealthRegistry, listener: socket.socket) -> None:
@@ -36,6 +40,16 @@ class _DrainingServer(uvicorn.Server):
         with drain_on_sigterm(self._registry):
             await super().main_loop()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Otherwise whoever asks much and reads nothing keeps it for ever.
+        asyncio.get_running_loop().call_later(GOOD_BYE_SECONDS, self._hang_up)
+        await super().shutdown(sockets)
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
         # uvicorn's own would have the signal kill the process in the end: a clean exit it is not.
+        self.force_exit = self.should_exit  # the second time
         self.should_exit = True

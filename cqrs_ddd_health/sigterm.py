@@ -130,18 +130,27 @@ class _Process:
         self._link: _Link | None = None
         self._wakeup: _Wakeup | None = None
         self._told = False
+        self._is_owed = False
         self._released = threading.Event()
+
+    def join(self, one: Hold) -> None:
+        """Tell this one too, at once if the process is leaving already."""
+        self.holds.append(one)
+        if self._told:
+            one.tell()
 
     def holds_back(self, link: _Link) -> bool:
         """Whether a signal ends here for now: it is the first, and `link` is over all handlers."""
         # In a signal handler: what takes a lock may wait for the very code that it interrupts.
         if self._told or link is not self._link:
+            self._is_owed = False
             return False
         self._told = True
         for one in self.holds:
             one.tell()
         seconds = max((one.seconds for one in self.holds), default=0.0)
-        return seconds > 0 and _comes_again(self._released, seconds)
+        self._is_owed = seconds > 0 and _comes_again(self._released, seconds)
+        return self._is_owed
 
     def tell_loop(self, link: _Link) -> None:
         """Give the loop what was kept from it, if `link` was over all handlers."""
@@ -162,7 +171,11 @@ class _Process:
             self._wakeup.take()
 
     def give_back(self) -> None:
-        """Have things be as they were, but for what others have changed meanwhile."""
+        """Have things be as they were, but for what others have changed meanwhile.
+
+        A signal that is held back just then takes its course: nobody would send it again.
+        """
+        is_owed, self._is_owed = self._is_owed, False
         self._put_back_handler()
         self._told = False
         self._released.set()
@@ -170,6 +183,8 @@ class _Process:
         if self._wakeup is not None:
             self._wakeup.close()
             self._wakeup = None
+        if is_owed:
+            signal.raise_signal(signal.SIGTERM)
 
     def begin_process(self) -> None:
         """Start anew in a forked child: what it does at a SIGTERM is its own business.
@@ -177,7 +192,7 @@ class _Process:
         It holds it back again once it is asked for a report: then it is a server of its own.
         """
         self._put_back_handler()
-        self._told = False
+        self._told = self._is_owed = False
         self._released = threading.Event()
         if self._wakeup is not None:
             self._wakeup.give_back()
@@ -212,7 +227,7 @@ def hold(one: Hold) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     if handler is None:
         raise DrainError("something other than Python handles SIGTERM in this process")
-    _process.holds.append(one)
+    _process.join(one)
     _process.take(handler)
 
 
@@ -250,7 +265,7 @@ def _comes_again(released: threading.Event, seconds: float) -> bool:
 
 def _send_again(released: threading.Event, seconds: float) -> None:
     main = threading.main_thread().ident
-    if not released.wait(seconds) and main is not None:
+    if not released.wait(min(seconds, threading.TIMEOUT_MAX)) and main is not None:
         signal.pthread_kill(main, signal.SIGTERM)
 
 

@@ -9,9 +9,11 @@ import logging
 import os
 from asyncio import Task
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TypeAlias
 
+from cqrs_ddd_health.endings import cut_off, is_ctrl_c, retrieve
 from cqrs_ddd_health.errors import InvalidOptionError, SettingsError
 from cqrs_ddd_health.settings import HealthSettings
 from cqrs_ddd_health.texts import safe_name
@@ -31,7 +33,10 @@ Only `True` lets in: one that raises, returns anything else, or takes longer tha
 MAX_THREADS = 32
 """For sync authorizers: whoever comes while all of them hang is a stranger after the deadline."""
 MAX_WAITING = 256
-"""Askers who wait for one of these threads: whoever comes then is a stranger at once."""
+"""Askers who wait for one of these threads, or for an async one that ignores its end: whoever comes
+then is a stranger at once."""
+MAX_COMPLAINTS = 10
+"""How many different reasons are logged."""
 
 _logger = logging.getLogger("cqrs_ddd_health")
 
@@ -73,7 +78,8 @@ class Doorkeeper:
         self._token = token
         self._deadline_seconds = deadline_seconds
         self._asked: set[Task[bool]] = set()
-        self._complained_of: str | None = None
+        self._overdue: set[Task[bool]] = set()  # cut off, and it may be that they never end
+        self._complaints: set[str] = set()
 
     async def lets_in(self, scope: Scope) -> bool:
         """Whether the asker sees everything. Ends within the deadline and raises nothing."""
@@ -88,13 +94,20 @@ class Doorkeeper:
         return hmac.compare_digest(given, self._token)
 
     async def _is_let_in(self, authorizer: Authorizer, scope: Scope) -> bool:
+        if len(self._overdue) >= MAX_WAITING:
+            self._complain("too many calls of it do not end")
+            return False
         task = asyncio.get_running_loop().create_task(self._say(authorizer, scope))
         self._asked.add(task)  # until it has ended, whenever that is
         task.add_done_callback(self._asked.discard)
+        task.add_done_callback(retrieve)
         try:
             await asyncio.wait({task}, timeout=self._deadline_seconds)
         finally:
-            task.cancel()
+            if not task.done():
+                cut_off(task)
+                self._overdue.add(task)
+                task.add_done_callback(self._overdue.discard)
         if not task.done():
             self._complain("it took too long")
             return False
@@ -106,14 +119,20 @@ class Doorkeeper:
                 self._complain("too many wait for it")
                 return False
             return await _answer(authorizer, scope) is True
-        except (Exception, SystemExit) as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # leaving a task some would end the loop
+            if isinstance(error, KeyboardInterrupt) and is_ctrl_c():
+                raise
             self._complain(safe_name(type(error).__name__))
             return False
 
     def _complain(self, why: str) -> None:
-        """Log why nobody is let in, once until the reason is another one: askers are many."""
-        if self._complained_of != why:
-            self._complained_of = why
+        """Log why nobody is let in, once: askers are many, and may choose among the reasons."""
+        if why in self._complaints or len(self._complaints) >= MAX_COMPLAINTS:
+            return
+        self._complaints.add(why)
+        with suppress(Exception):  # a handler of the application's
             _logger.warning("the authorizer of the health paths says nothing: %s", why)
 
 

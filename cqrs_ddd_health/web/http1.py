@@ -246,7 +246,7 @@ class Connection(asyncio.Protocol):
         try:
             request = parsed(head)
         except RequestError as error:
-            self._refuse(error.code)
+            self._refuse(error.code, is_head=head.startswith(b"HEAD "))
             return
         self._timer.cancel()  # from here on the time is ours
         self._answering = asyncio.get_running_loop().create_task(self._answer(request))
@@ -262,6 +262,8 @@ class Connection(asyncio.Protocol):
                 exc_info=_logger.isEnabledFor(logging.DEBUG),  # it may hold secrets
             )
             answer, is_last = formats.refused(500), True
+            if request.method == "HEAD":
+                answer = answer._replace(body=b"")
         self._answering = None
         self._send(answer, is_last=is_last)
         if is_last:
@@ -308,8 +310,9 @@ class Connection(asyncio.Protocol):
             "server": self._transport.get_extra_info("sockname"),
         }
 
-    def _refuse(self, code: int) -> None:
-        self._send(formats.refused(code), is_last=True)
+    def _refuse(self, code: int, *, is_head: bool = False) -> None:
+        answer = formats.refused(code)
+        self._send(answer._replace(body=b"") if is_head else answer, is_last=True)
         self._say_good_bye()
 
     def _send(self, answer: Answer, *, is_last: bool) -> None:

@@ -36,8 +36,8 @@ _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
 def path_below_mount(scope: Scope) -> str:
     """Return the path below the mount point; ASGI has `path` include `root_path`."""
-    path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    return path.removeprefix(root) if root else path
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
 
 
 def accepted(scope: Scope, offered: Sequence[bytes]) -> bytes:

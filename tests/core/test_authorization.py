@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hmac
 import logging
 import threading
@@ -228,6 +229,95 @@ async def test_one_that_ignores_its_cancellation_holds_up_nobody() -> None:
     assert len(doorkeeper._asked) == 1
     released.set()
     await eventually(lambda: not doorkeeper._asked)
+
+
+async def test_those_that_never_end_do_not_pile_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(authorization, "MAX_WAITING", 3)
+    released = asyncio.Event()
+
+    async def stubborn(scope: Scope) -> bool:
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+        return True
+
+    app = app_of(stubborn, deadline_seconds=0.01)
+    for _ in range(10):
+        assert not await is_let_in(app)
+    doorkeeper = app._responder._doorkeeper
+    assert doorkeeper is not None
+    assert len(doorkeeper._asked) == len(doorkeeper._overdue) == 3
+    assert "too many calls of it do not end" in caplog.text
+    released.set()
+    await eventually(lambda: not doorkeeper._asked and not doorkeeper._overdue)
+
+
+class Odd(BaseException):
+    """No exception of the usual kind."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd, asyncio.CancelledError])
+@pytest.mark.parametrize("is_sync", [True, False])
+async def test_whatever_one_raises_the_loop_lives(
+    error: type[BaseException], is_sync: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raising(scope: Scope) -> bool:
+        raise error("secret")
+
+    async def raising_later(scope: Scope) -> bool:
+        raise error("secret")
+
+    app = app_of(raising if is_sync else raising_later)
+    assert not await is_let_in(app)
+    assert (await request(app, "/health/live")).code == 200
+    assert "secret" not in caplog.text
+
+
+def test_ctrl_c_in_one_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(scope: Scope) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(authorization, "is_ctrl_c", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(is_let_in(app_of(interrupted)))
+
+
+async def test_what_one_raises_after_its_time_is_logged_nowhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def late(scope: Scope) -> bool:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise Odd("secret")
+
+    assert not await is_let_in(app_of(late, deadline_seconds=0.01))
+    await asyncio.sleep(0)
+    gc.collect()
+    assert "secret" not in caplog.text
+
+
+async def test_its_complaints_are_few_and_raise_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[object] = []
+
+    def fail(_: str, why: object) -> None:
+        said.append(why)
+        raise OSError("no log today")
+
+    monkeypatch.setattr(authorization._logger, "warning", fail)
+    kinds = iter([type(f"Error{number}", (Exception,), {}) for number in range(30)] * 2)
+
+    def raising(scope: Scope) -> bool:
+        raise next(kinds)
+
+    app = app_of(raising)
+    for _ in range(60):
+        assert not await is_let_in(app)
+    assert said == [f"Error{number}" for number in range(authorization.MAX_COMPLAINTS)]
 
 
 async def test_a_sync_one_does_not_block_the_loop() -> None:

@@ -85,19 +85,41 @@ def test_sigint_is_left_alone() -> None:
         assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_closed_it_forgets_the_signal_that_it_held_back() -> None:
+def test_closed_it_lets_the_signal_that_it_held_back_take_its_course() -> None:
     server = Server().install()
     threads = threading.active_count()
     drain = drain_on_sigterm(HealthRegistry(), delay_seconds=SOON)
     terminate()
+    assert server.signals == []
     drain.close()
     drain.close()
+    assert server.signals == [signal.SIGTERM]
     until(lambda: threading.active_count() == threads)
     threading.Event().wait(2 * SOON)
-    assert server.signals == []
+    assert server.signals == [signal.SIGTERM]
     with drain_on_sigterm(HealthRegistry(), delay_seconds=LONG):
         terminate()  # it is the first one again
+        terminate()
+        assert server.signals == [signal.SIGTERM] * 2
+    assert server.signals == [signal.SIGTERM] * 2  # which had its course
+
+
+def test_a_registry_that_joins_a_process_that_is_leaving_is_told_so() -> None:
+    one, late, server = HealthRegistry(), HealthRegistry(), Server().install()
+    with drain_on_sigterm(one, delay_seconds=LONG):
+        terminate()
+        with drain_on_sigterm(late, delay_seconds=LONG):
+            assert late.draining
         assert server.signals == []
+
+
+def test_a_delay_beyond_what_a_thread_can_wait_is_as_good_as_the_longest() -> None:
+    server = Server().install()
+    with drain_on_sigterm(HealthRegistry(), delay_seconds=1e12):
+        terminate()
+        assert server.signals == []
+        terminate()
+        assert server.signals == [signal.SIGTERM]
 
 
 def test_what_ignores_it_goes_on_ignoring_it() -> None:

@@ -86,6 +86,26 @@ async def test_a_listener_that_raises_is_logged_and_told_the_rest(
     assert not any(record.exc_info for record in caplog.records)  # it might hold a secret
 
 
+async def test_a_log_that_fails_makes_no_listener_deaf(
+    registry: HealthRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def listener(transition: Transition) -> None:
+        told.append(transition.name)
+        raise ValueError
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no log today")
+
+    monkeypatch.setattr("cqrs_ddd_health.listeners._logger.warning", fail)
+    registry.add_listener(listener)
+    for name in ("first", "second"):
+        registry.register(name, Told())
+        await registry.report()
+        await eventually(lambda: len(told) == len(registry.names))
+
+
 async def test_a_listener_that_hangs_holds_up_nobody(registry: HealthRegistry) -> None:
     release, told = threading.Event(), list[Transition]()
     registry.add_listener(lambda _transition: void(release.wait()))

@@ -6,10 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqrs_ddd_health.web.scope import accepted, bearer_token, tags_asked_for
+from cqrs_ddd_health.web.scope import accepted, bearer_token, path_below_mount, tags_asked_for
 
 JSON, HEALTH = b"application/json", b"application/health+json"
 OFFERED = (JSON, HEALTH)
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "below"),
+    [
+        ("/health", None, "/health"),
+        ("/health", "", "/health"),
+        ("/health", "/", "/health"),
+        ("/api/health", "/api", "/health"),
+        ("/api/health", "/api/", "/health"),
+        ("/api", "/api", ""),
+        ("/apiary/health", "/api", "/apiary/health"),
+        ("/health", "/api", "/health"),
+    ],
+)
+def test_what_is_below_the_mount_point(path: str, root: str | None, below: str) -> None:
+    scope = {"path": path} if root is None else {"path": path, "root_path": root}
+    assert path_below_mount(dict(scope)) == below
 
 
 @pytest.mark.parametrize(

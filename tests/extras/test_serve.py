@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.processes import wait_until
+from tests.processes import LOCALHOST, wait_until
 from tests.service import Service, bare_environment
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -155,6 +156,27 @@ def test_a_signal_ends_it_at_once_and_without_complaint(tmp_path: Path, sign: in
         assert service.process.wait(10) in {0, -sign, 128 + sign}
         assert time.monotonic() - began < 5
     assert service.complaints == ""
+
+
+def test_a_client_that_does_not_read_does_not_keep_it(tmp_path: Path) -> None:
+    environment = bare_environment(tmp_path)
+    with (
+        Service.of_cli("--demo", environment=environment, directory=tmp_path) as service,
+        socket.socket() as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect((LOCALHOST, service.port))
+        client.sendall(b"GET /health/page HTTP/1.1\r\nHost: a\r\n\r\n" * 2_000)
+        wait_until(lambda: _waits_to_be_read(service.port))
+        assert service.terminate(20) in {0, -signal.SIGTERM}
+    assert service.complaints == ""
+
+
+def _waits_to_be_read(port: int) -> bool:
+    """Whether the server has more to say than the other side takes: it stands in Send-Q."""
+    lines = Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]
+    queues = [line.split()[4] for line in lines if line.split()[1].endswith(f":{port:04X}")]
+    return any(int(queue.partition(":")[0], 16) > 100_000 for queue in queues)
 
 
 REGISTRY = """

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
+from cqrs_ddd_health import HealthRegistry, HealthServer
 from tests.integration.browser import (
     Mode,
     accessibility_problems,
@@ -260,6 +261,24 @@ async def test_news_come_without_a_flicker(browser: Browser, stage: Stage) -> No
         await expect(page.locator("#news tbody tr").first).to_contain_text("down → up")
         assert tab.complaints == []
         assert set(tab.requests) == {stage.url}
+
+
+async def test_names_with_one_key_keep_a_row_each(browser: Browser) -> None:
+    same_key = ("gnyijstj", "etislvlf")  # their CRC-32 is the same
+    registry = HealthRegistry()
+    for name in (*same_key, "other"):
+        registry.expect(name, grace_seconds=0)
+    registry.heartbeat(same_key[0])
+    async with (
+        HealthServer(registry, port=0) as server,
+        opened(browser, f"{server.url}/health/page", Mode("phone", width=360)) as tab,
+    ):
+        rows = tab.page.locator("#workers tbody tr")
+        await expect(rows).to_have_count(3)
+        registry.heartbeat("other")
+        await expect(tab.page.locator("#workers tr.up")).to_have_count(2, timeout=PATIENCE_MS)
+        await expect(rows).to_have_count(3)
+        await expect(rows.filter(has_text=same_key[1])).to_have_class("down")
 
 
 async def test_a_worker_that_is_gone_is_seen(browser: Browser, stage: Stage) -> None:
