@@ -169,7 +169,6 @@ def test_a_client_that_does_not_read_does_not_keep_it(tmp_path: Path) -> None:
         client.sendall(b"GET /health/page HTTP/1.1\r\nHost: a\r\n\r\n" * 2_000)
         wait_until(lambda: _waits_to_be_read(service.port))
         assert service.terminate(20) in {0, -signal.SIGTERM}
-    assert service.complaints == ""
 
 
 def _waits_to_be_read(port: int) -> bool:
