@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -68,13 +69,15 @@ async def test_ten_thousand_clients_that_hang_up_leave_nothing_behind(
         client.hang_up()
     await asyncio.sleep(2 * DEADLINE_SECONDS)
     after = held(server)
-    async with asyncio.timeout(20):
-        while after.tasks > before.tasks:
-            await asyncio.sleep(0.1)
-            after = held(server)
+    # The first look may be answered in the very turn of the loop in which all tasks end.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(20):
+            while after.tasks > before.tasks or after.futures > before.futures:
+                await asyncio.sleep(0.1)
+                after = held(server)
     left = max(after.futures - before.futures, 0)
     record(19, "10,000 clients that hung up: futures left behind", left, "futures")
-    assert left == 0
+    assert (left, max(after.tasks - before.tasks, 0)) == (0, 0)
     assert after.flights == before.flights
     assert server.get("/health/ready").code == 503
     assert server.get("/health/live").code == 200
