@@ -213,8 +213,8 @@ async def test_one_that_takes_longer_than_the_deadline_means_no() -> None:
     await eventually(lambda: ended == ["cancelled"])
 
 
-async def test_one_that_ignores_its_cancellation_holds_up_nobody() -> None:
-    released = asyncio.Event()
+def stubborn_until(released: asyncio.Event) -> Callable[[Scope], Awaitable[bool]]:
+    """An authorizer that ignores its cancellation until then."""
 
     async def stubborn(scope: Scope) -> bool:
         while not released.is_set():
@@ -222,7 +222,12 @@ async def test_one_that_ignores_its_cancellation_holds_up_nobody() -> None:
                 await released.wait()
         return True
 
-    app = app_of(stubborn, deadline_seconds=0.02)
+    return stubborn
+
+
+async def test_one_that_ignores_its_cancellation_holds_up_nobody() -> None:
+    released = asyncio.Event()
+    app = app_of(stubborn_until(released), deadline_seconds=0.02)
     assert not await is_let_in(app)
     doorkeeper = app._responder._doorkeeper
     assert doorkeeper is not None
@@ -236,14 +241,7 @@ async def test_those_that_never_end_do_not_pile_up(
 ) -> None:
     monkeypatch.setattr(authorization, "MAX_WAITING", 3)
     released = asyncio.Event()
-
-    async def stubborn(scope: Scope) -> bool:
-        while not released.is_set():
-            with suppress(asyncio.CancelledError):
-                await released.wait()
-        return True
-
-    app = app_of(stubborn, deadline_seconds=0.01)
+    app = app_of(stubborn_until(released), deadline_seconds=0.01)
     for _ in range(10):
         assert not await is_let_in(app)
     doorkeeper = app._responder._doorkeeper
