@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -19,10 +20,24 @@ from .options import CheckOptions
 from .tallies import Tally
 from .threads import DaemonThreads, occupant
 
-__all__ = ["JITTER", "Asker", "Crew", "Flight", "Slot", "row_of", "shown", "stands_in"]
+__all__ = [
+    "JITTER",
+    "Asker",
+    "Crew",
+    "Flight",
+    "Slot",
+    "at_random",
+    "row_of",
+    "shown",
+    "stands_in",
+]
 
 JITTER = 0.1
 """By which part of itself the interval between two background runs varies, up and down."""
+
+at_random: Callable[[], float] = random.SystemRandom().random
+"""From 0 to 1. The generator of the `random` module is the application's, which may have seeded it,
+and after a fork one of our own would say the same in each child."""
 
 
 class Crew(Protocol):

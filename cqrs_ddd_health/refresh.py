@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 from asyncio import Task
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -17,7 +16,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 
 from .catalog import EVERYTHING, Catalog
-from .flights import JITTER, Slot
+from .flights import JITTER, Slot, at_random
 from .options import CheckOptions
 from .runner import Runner
 
@@ -66,7 +65,7 @@ class Refresher:
         catalog: Catalog,
         runner: Runner,
         others: Sequence[Slot] = (),
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = at_random,
     ) -> None:
         self._catalog = catalog
         self._others = others

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import random
 import sys
 import threading
 import weakref
@@ -23,7 +22,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from cqrs_ddd_health.endings import retrieve
-from cqrs_ddd_health.flights import JITTER
+from cqrs_ddd_health.flights import JITTER, at_random
 from cqrs_ddd_health.protocols import HeartbeatStore, StoredBeat
 
 __all__ = ["Publisher", "publish_interval"]
@@ -72,7 +71,7 @@ class Publisher:
         store: HeartbeatStore,
         timeouts: Callable[[], Sequence[float]],
         beats: Callable[[float], Sequence[StoredBeat]],
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float] = at_random,
     ) -> None:
         self._store = store
         self._timeouts = timeouts

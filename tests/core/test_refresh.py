@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import statistics
 import threading
 from collections.abc import Callable, Coroutine
@@ -17,6 +18,7 @@ from cqrs_ddd_health import (
     HealthRegistry,
     HealthSettings,
     InvalidOptionError,
+    MemoryHeartbeatStore,
 )
 from cqrs_ddd_health.checks.connected import ConnectedCheck, ConnectedClient
 from cqrs_ddd_health.refresh import Pace, Refresher
@@ -198,6 +200,23 @@ def test_processes_that_start_together_do_not_keep_step() -> None:
         pace.start(0.0)
     assert [pace.due_at(down=False) for pace in paces] == [9, 9.5, 10, 10.5, 11]
     assert [pace.due_at(down=True) for pace in paces] == [27, 28.5, 30, 31.5, 33]
+
+
+def test_what_is_drawn_leaves_the_random_numbers_of_the_application_alone() -> None:
+    random.seed(1)
+    expected = random.getstate()
+
+    async def test(registry: HealthRegistry) -> None:
+        shared = HealthRegistry(heartbeat_store=MemoryHeartbeatStore())
+        shared.heartbeat("worker")
+        check = registry.register("check", Timed())
+        async with registry.running():
+            await asyncio.sleep(30)
+        await shared.aclose()
+        assert check.calls >= 2
+
+    in_virtual_time(test)
+    assert random.getstate() == expected
 
 
 # --- who asks meanwhile
