@@ -186,6 +186,12 @@ format: $(VENV)/.dev  ## write the code as ruff wants it
 schemas: $(VENV)/.package  ## write the JSON Schemas
 	$(VENV)/bin/cqrs-health export schemas
 
+# The files with the defaults, whatever the environment of who makes them says.
+.PHONY: deploy
+deploy: $(VENV)/.package  ## write the files to deploy
+	@for kind in prometheus; do \
+		env -i PATH="$$PATH" $(VENV)/bin/cqrs-health export $$kind || exit; done
+
 .PHONY: clean
 clean:  ## remove everything that make made
 	rm -rf build dist .hypothesis .ruff_cache $(VENV) $(BARE_VENV)

@@ -27,6 +27,8 @@ __all__ = ["main"]
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130  # the last as a shell says it
 MAX_SECONDS = 86_400.0
+DEPLOYED = ("prometheus",)
+"""What is exported for others to run; `deploy.rendering.KINDS` has the files."""
 
 _CLEAR = "\x1b[H\x1b[J"  # ECMA-48: to the upper left corner, and erase from there to the end
 
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _describe_probe(commands.add_parser("probe", help="ask a URL, or look at a file"))
     _describe_export(
         commands.add_parser(
-            "export", help="write the JSON Schemas, or print the DDL of shared beats"
+            "export", help="write JSON Schemas or files to deploy, print the DDL of shared beats"
         )
     )
     return parser
@@ -165,15 +167,24 @@ def _describe_probe(probe: argparse.ArgumentParser) -> None:
 def _describe_export(export: argparse.ArgumentParser) -> None:
     export.description = (
         "schemas: write the JSON Schemas of reports, answers and settings, a file each. ddl: print "
-        "the statement that makes the table of shared heartbeats, for an account that may not."
+        "the statement that makes the table of shared heartbeats, for an account that may not. "
+        f"{', '.join(DEPLOYED)}: write files to deploy, whose times follow the settings."
     )
-    export.add_argument("what", choices=["ddl", "schemas"], help="what to export")
+    export.add_argument("what", choices=["ddl", "schemas", *DEPLOYED], help="what to export")
     export.add_argument(
         "where",
         nargs="?",
         metavar="WHERE",
-        help="the directory of the schemas (./schemas); postgresql, mysql, mariadb or sqlite, of "
-        "CQRS_HEALTH_HEARTBEAT_STORE_URL if not given",
+        help="the directory to write to (./schemas, ./deploy); for ddl postgresql, mysql, mariadb "
+        "or sqlite, of CQRS_HEALTH_HEARTBEAT_STORE_URL if not given",
+    )
+    export.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="given",
+        metavar="NAME=VALUE",
+        help="a name, port or time in the files to deploy; may be given again and again",
     )
     export.set_defaults(run=_export)
 
@@ -216,7 +227,7 @@ def _file_failure(options: argparse.Namespace) -> str | None:
 def _export(options: argparse.Namespace) -> int:
     from .exporting import export
 
-    write(export(options.what, options.where))
+    write(export(options.what, options.where, options.given))
     return OK
 
 

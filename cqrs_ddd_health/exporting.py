@@ -1,9 +1,12 @@
-"""What `cqrs-health export` writes or prints: schemas, and the table of shared heartbeats."""
+"""What `cqrs-health export` writes or prints: schemas, files to deploy, a table for heartbeats."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from .deploy.rendering import KINDS, rendered
+from .deploy.values import DeployValues
 from .errors import HealthError
 from .heartbeats.sql import ddl
 from .schema import write_schemas
@@ -13,13 +16,37 @@ from .terminal import UsageError
 __all__ = ["export"]
 
 
-def export(what: str, where: str | None) -> str:
-    """Export "schemas" into a directory or the "ddl" of a database; return what to print of it.
+def export(what: str, where: str | None, given: Sequence[str] = ()) -> str:
+    """Export something, and return what to print of it.
+
+    "schemas" and what is deployed are written to a directory, the "ddl" of a database is printed.
+    `given` are values of what is deployed, "name=value" each.
 
     Raises:
         UsageError: if that cannot be done.
     """
+    if what in KINDS:
+        return _deployed(what, Path(where or "deploy"), given)
+    if given:
+        raise UsageError(f"cqrs-health: --set is for {', '.join(KINDS)}")
     return _ddl(where) if what == "ddl" else _schemas(Path(where or "schemas"))
+
+
+def _deployed(kind: str, directory: Path, given: Sequence[str]) -> str:
+    try:
+        values = DeployValues.of(HealthSettings.from_environment(), given)
+    except HealthError as error:
+        raise UsageError(f"cqrs-health: {error}") from None
+    written: list[str] = []
+    try:
+        for name, text in rendered(kind, values).items():
+            file = directory / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8")
+            written.append(f"{file}\n")
+    except OSError as error:
+        raise UsageError(f"cqrs-health: cannot write the files: {error}") from None
+    return "".join(written)
 
 
 def _schemas(directory: Path) -> str:

@@ -62,7 +62,7 @@ def defined(text: str) -> set[str]:
 def test_every_module_says_what_is_public(module: str) -> None:
     text = modules_of(PACKAGE)[module]
     names = exported(text)
-    if module == "web":
+    if module in {"web", "deploy"}:
         assert names is None  # nothing but its docstring
         assert len(ast.parse(text).body) == 1
         return

@@ -25,6 +25,7 @@ SDIST_TOP = {
     "PKG-INFO",
     "README.md",
     "cqrs_ddd_health",
+    "deploy",
     "examples",
     "py.typed",
     "pyproject.toml",

@@ -1,0 +1,1 @@
+"""Files to deploy health with: monitoring, alerts, dashboards and probes, made of the settings."""

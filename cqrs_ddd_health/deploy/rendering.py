@@ -1,0 +1,37 @@
+"""Fills values into the templates of what is deployed, each of which is one file."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import ClassVar
+
+from .values import DeployValues
+
+__all__ = ["KINDS", "rendered"]
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "prometheus": ("prometheus.yml",),
+}
+"""The files of each kind, by their names below the directory that they are written to."""
+
+
+_TEMPLATES = files("cqrs_ddd_health.deploy") / "templates"
+
+
+class _Template(string.Template):
+    """With a delimiter that means nothing in YAML, PromQL or Go's templates."""
+
+    delimiter = "@"
+    idpattern: ClassVar[str] = "(?-i:[a-z][a-z_]*)"
+
+
+def rendered(kind: str, values: DeployValues) -> dict[str, str]:
+    """Return what is in each file of a kind."""
+    return {name: _filled(name, values) for name in KINDS[kind]}
+
+
+def _filled(name: str, values: DeployValues) -> str:
+    text = _TEMPLATES.joinpath(name).read_text("utf-8")
+    return _Template(text).substitute(values.filled)

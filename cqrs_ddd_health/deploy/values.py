@@ -1,0 +1,89 @@
+"""What can be filled into the files to deploy: names, ports, and times that follow the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from cqrs_ddd_health.errors import InvalidOptionError
+from cqrs_ddd_health.settings import HealthSettings
+
+__all__ = ["DeployValues"]
+
+# Each of these may stand in YAML, JSON and PromQL as it is: a value is never escaped.
+Label = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
+"""A name that DNS takes (RFC 1123), and so Kubernetes and Compose."""
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$")]
+"""As Prometheus writes it, with one unit."""
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Target = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}$")]
+Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-zA-Z0-9._/:@-]{0,254}$")]
+
+
+class DeployValues(BaseModel, frozen=True):
+    """The values of the templates; each is one `--set NAME=VALUE`."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+    app: Label = "cqrs-ddd-app"
+    """The name of the service, and of Prometheus' job for it."""
+    target: Target = "host.docker.internal:9000"
+    """Where Prometheus finds its metrics."""
+    scrape_interval: Duration = "15s"
+    evaluation_interval: Duration = "30s"
+    """How often alerts are evaluated; what they wait for is counted in these."""
+    heartbeat_timeout_seconds: Seconds = 60.0
+    """After so long a worker is stale; alerts wait for twice that."""
+    check_timeout_seconds: Seconds = 5.0
+
+    @classmethod
+    def of(cls, settings: HealthSettings, given: Sequence[str] = ()) -> DeployValues:
+        """Return the values that follow from the settings, but for those that are given.
+
+        `given` are "name=value" each.
+
+        Raises:
+            InvalidOptionError: if a name is unknown, or a value is not what its name says.
+        """
+        values: dict[str, object] = {
+            "heartbeat_timeout_seconds": settings.heartbeat_timeout_seconds,
+            "check_timeout_seconds": settings.check_timeout_seconds,
+        }
+        for each in given:
+            name, equals, value = each.partition("=")
+            if not equals:
+                raise InvalidOptionError(f"a value is given as NAME=VALUE, got {each!r}")
+            if name not in cls.model_fields:
+                raise InvalidOptionError(_unknown(name, tuple(cls.model_fields)))
+            values[name] = value
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InvalidOptionError("; ".join(map(_refusal, error.errors()))) from None
+
+    @property
+    def filled(self) -> Mapping[str, str]:
+        """Every value as it stands in a file."""
+        return {
+            **{name: _written(value) for name, value in self},
+            "heartbeat_alert_seconds": _written(2 * self.heartbeat_timeout_seconds),
+        }
+
+
+def _written(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+    close = get_close_matches(name, names, 1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+    return f"no value is called {name!r}; {hint}"
+
+
+def _refusal(error: ErrorDetails) -> str:
+    return f"{error['loc'][0]} cannot be {error['input']!r}: {error['msg']}"

@@ -1,0 +1,76 @@
+"""What is exported to deploy: in step with the settings, and refused where a value is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cqrs_ddd_health import HealthSettings, InvalidOptionError
+from cqrs_ddd_health.cli import DEPLOYED
+from cqrs_ddd_health.deploy.rendering import KINDS, rendered
+from cqrs_ddd_health.deploy.values import DeployValues
+from cqrs_ddd_health.exporting import export
+from cqrs_ddd_health.terminal import UsageError
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DEFAULTS = DeployValues.of(HealthSettings())
+
+
+def test_the_command_knows_each_kind() -> None:
+    assert tuple(KINDS) == DEPLOYED
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_committed_is_what_is_rendered(kind: str) -> None:
+    for name, text in rendered(kind, DEFAULTS).items():
+        assert (DEPLOY / name).read_text("utf-8") == text, f"run `make deploy`: {name} is old"
+
+
+def test_nothing_else_is_committed() -> None:
+    committed = {path.relative_to(DEPLOY).as_posix() for path in DEPLOY.rglob("*.*")}
+    assert committed == {name for names in KINDS.values() for name in names}
+
+
+def test_times_follow_the_settings_and_what_is_set_wins(tmp_path: Path) -> None:
+    settings = HealthSettings(heartbeat_timeout_seconds=90, check_timeout_seconds=2.5)
+    values = DeployValues.of(settings, ["app=orders", "check_timeout_seconds=3"])
+    assert values.filled["heartbeat_alert_seconds"] == "180"
+    assert (values.app, values.check_timeout_seconds) == ("orders", 3.0)
+    export("prometheus", str(tmp_path), ["target=orders:9100", "app=orders"])
+    written = (tmp_path / "prometheus.yml").read_text("utf-8")
+    assert '"orders:9100"' in written
+    assert "job_name: orders" in written
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("prometheus", "NAME=VALUE"),
+        ("aap=orders", "did you mean app?"),
+        ("zzz=1", "there are app, target"),
+        ("app=Orders!", "app cannot be 'Orders!'"),
+        ("app=a\n", "app cannot be"),
+        ("scrape_interval=15", "scrape_interval cannot be '15'"),
+        ("scrape_interval=0s", "scrape_interval cannot be '0s'"),
+        ("target=http://orders", "target cannot be"),
+        ("heartbeat_timeout_seconds=nan", "heartbeat_timeout_seconds cannot be 'nan'"),
+    ],
+)
+def test_a_value_that_is_none_is_refused(given: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidOptionError, match=words.replace("?", r"\?")):
+        DeployValues.of(HealthSettings(), [given])
+    with pytest.raises(UsageError):
+        export("prometheus", str(tmp_path), [given])
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_are_for_what_is_deployed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--set is for prometheus"):
+        export("schemas", str(tmp_path), ["app=orders"])
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot write the files"):
+        export("prometheus", str(tmp_path / "file"))
