@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -17,13 +16,11 @@ __all__ = [
     "Beat",
     "CheckState",
     "Outcome",
-    "aged",
-    "fresh_and_stale",
+    "Seen",
     "is_fresh",
     "next_state",
     "worker_outcome",
     "worst",
-    "youngest_stale",
 ]
 
 
@@ -153,94 +150,66 @@ def is_fresh(beat: Beat) -> bool:
     )
 
 
-def aged(beat: Beat, elapsed: float) -> Beat:
-    """Return a beat as old as it is after so many seconds, in which nobody looked.
+class Seen(NamedTuple):
+    """What the beats of one worker come to."""
 
-    One that was fresh stays so: it may have beaten meanwhile.
-    """
-    age = beat.age_seconds + elapsed
-    if is_fresh(beat):
-        age = min(age, beat.timeout_seconds + beat.publish_interval_seconds)
-    return beat._replace(age_seconds=age)
-
-
-def fresh_and_stale(beats: Iterable[Beat]) -> tuple[list[Beat], list[Beat]]:
-    """Return those that are fresh and those that are not: `is_fresh` of ten thousand at once."""
-    fresh: list[Beat] = []
-    stale: list[Beat] = []
-    for beat in beats:
-        _, _, age, timeout, interval, *_ = beat
-        (fresh if timeout > 0 and age <= timeout + interval else stale).append(beat)
-    return fresh, stale
+    instances: int = 0
+    fresh: int = 0
+    here: int = 0
+    """How many of the fresh ones this process made."""
+    doubles: Sequence[str] = ()
+    """The names under which more than one process beats."""
+    stuck: Sequence[str] = ()
+    """The fresh instances that are busy and make no progress."""
+    late: Beat | None = None
+    """The beat that grew too old last."""
 
 
 def worker_outcome(
-    beats: Sequence[Beat],
+    seen: Seen,
     min_instances: int,
     *,
     in_grace: bool,
     instances: int | None = None,
-    stalled: Sequence[Beat] = (),
     unseen: bool = False,
 ) -> Outcome:
     """Return what the beats of one worker say: up while `min_instances` of them are fresh.
 
     A worker that never beat is `pending` while it has grace and `missing` after. One that is up is
-    degraded while two processes beat under one instance name, while one of those that are
-    `stalled` is fresh, or while fewer than `instances` are. If the store could not be read, and
-    what is `unseen` might make it up, it is degraded and `unavailable`.
+    degraded while two processes beat under one instance name, while one that is fresh is stuck, or
+    while fewer than `instances` are fresh. If the store could not be read, and what is `unseen`
+    might make it up, it is degraded and `unavailable`.
     """
-    living, _ = fresh_and_stale(beats)
-    fresh = len(living)
-    details = Details({"instances": len(beats), "fresh": fresh, "min_instances": min_instances})
-    here = sum(beat.local for beat in living)
-    if unseen and (not here or here < min_instances):
+    known = {"instances": seen.instances, "fresh": seen.fresh, "min_instances": min_instances}
+    details = Details(known)
+    if unseen and (not seen.here or seen.here < min_instances):
         message = "the heartbeat store could not be read, and who beats elsewhere is not known"
         return Outcome("degraded", "unavailable", message=message, details=details)
-    if not beats or fresh < min_instances:
-        return _too_few(beats, fresh, min_instances, details, in_grace=in_grace)
-    double = _doubles(living)
-    if double:
-        message = f"two processes beat as instance {double[0]!r}"
-        details = Details({**details, "conflicts": double[:MAX_NAMED]})
+    if not seen.instances or seen.fresh < min_instances:
+        return _too_few(seen, min_instances, details, in_grace=in_grace)
+    if seen.doubles:
+        message = f"two processes beat as instance {seen.doubles[0]!r}"
+        details = Details({**known, "conflicts": seen.doubles[:MAX_NAMED]})
         return Outcome("degraded", "reported", message=message, details=details)
-    stuck = sorted({beat.instance for beat in stalled if is_fresh(beat)})
-    if stuck:
-        message = f"instance {stuck[0]!r} is busy and makes no progress"
-        details = Details({**details, "stalled": stuck[:MAX_NAMED]})
+    if seen.stuck:
+        message = f"instance {seen.stuck[0]!r} is busy and makes no progress"
+        details = Details({**known, "stalled": seen.stuck[:MAX_NAMED]})
         return Outcome("degraded", "stale", message=message, details=details)
-    if instances is not None and fresh < instances:
-        message = f"{fresh} of {instances} expected instances are fresh"
+    if instances is not None and seen.fresh < instances:
+        message = f"{seen.fresh} of {instances} expected instances are fresh"
         return Outcome("degraded", "missing", message=message, details=details)
     return Outcome("up", details=details)
 
 
-def _too_few(
-    beats: Sequence[Beat], fresh: int, min_instances: int, details: Details, *, in_grace: bool
-) -> Outcome:
-    if not beats:
+def _too_few(seen: Seen, min_instances: int, details: Details, *, in_grace: bool) -> Outcome:
+    if not seen.instances:
         kind: FailureKind = "pending" if in_grace else "missing"
         return Outcome("down", kind, message="it has never beaten", details=details)
-    if fresh == len(beats):
-        message = f"{fresh} of at least {min_instances} instances are there"
+    if seen.late is None:
+        message = f"{seen.fresh} of at least {min_instances} instances are there"
         return Outcome("down", "missing", message=message, details=details)
-    late = youngest_stale(beats)
     message = (
-        f"{fresh} of at least {min_instances} instances are fresh, the next one's last beat is "
-        f"{late.age_seconds:.1f} s old, its timeout {late.timeout_seconds:g} s"
+        f"{seen.fresh} of at least {min_instances} instances are fresh, the next one's last beat "
+        f"is {seen.late.age_seconds:.1f} s old, its timeout {seen.late.timeout_seconds:g} s"
     )
     return Outcome("down", "stale", message=message, details=details)
-
-
-def _doubles(living: Sequence[Beat]) -> list[str]:
-    """Return the instance names under which more than one process lives."""
-    lives = {(beat.instance, beat.token) for beat in living}
-    if len(lives) == len({instance for instance, _ in lives}):
-        return []
-    names = Counter(instance for instance, _ in lives)
-    return sorted(name for name, processes in names.items() if processes > 1)
-
-
-def youngest_stale(beats: Sequence[Beat]) -> Beat:
-    """Return the beat that grew too old last; there must be one."""
-    return min((beat for beat in beats if not is_fresh(beat)), key=lambda beat: beat.age_seconds)

@@ -154,13 +154,12 @@ class Reporter:
         return (self._shared.slot,)
 
     def _seen_workers(self, now: float, at: datetime, *, asked: bool) -> WorkersView:
-        shared = self._shared
+        shared, own = self._shared, self._store.beats(now)
         if shared is None:
-            return self._workers.view(self._store.beats(now), now, at)
-        beats, elapsed = shared.beats(now)
-        beats = [*self._store.beats(now), *beats]
+            return self._workers.view(own, now, at)
+        others, elapsed = shared.beats(now)
         unseen = shared.is_unseen(now, asked=asked)
-        return self._workers.view(beats, now, at, unseen=unseen, elapsed=elapsed)
+        return self._workers.view(own, now, at, others=others, elapsed=elapsed, unseen=unseen)
 
     def _not_refreshed(self, slots: Sequence[Slot], now: float) -> Sequence[Slot]:
         """Return those that the background refresh does not look after, or not any more."""

@@ -119,8 +119,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert beat._replace(stamp=0.0) == self.model[key].beat
             look.seen.setdefault((key, beat.publish_number), self.now)
         beats = look.reader.take(read, self.now, self.now, "nobody").beats
-        for seen in beats:
-            self.compare(look, (seen.worker, seen.instance, seen.token), seen.age_seconds)
+        found = zip(beats.workers, beats.instances, beats.tokens, strict=True)
+        for key, age in zip(found, beats.ages, strict=True):
+            self.compare(look, key, age)
 
     def compare(self, look: Look, key: Key, age: float) -> None:
         held = self.model[key]

@@ -17,26 +17,31 @@ publisher has not published for two intervals is of a process that is gone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import compress
+from math import inf
 from typing import NamedTuple, TypeAlias
 
-from cqrs_ddd_health.evaluation import Beat
 from cqrs_ddd_health.protocols import BeatsRead
+
+from .fleet import Fleet
+from .rows import StoredColumns, columns_of
 
 __all__ = ["BeatReader", "Looked"]
 
 _Key: TypeAlias = "tuple[str, str, str]"
 
 
-_Seen: TypeAlias = "tuple[int, float, float | None, bool]"
+_Seen: TypeAlias = "tuple[int, float, float, bool]"
 """A publish number, when that publish was first seen, when the store was looked at before that, and
-whether its stamp was in the future then. Without a look before, nothing bounds the age from above.
-A plain tuple: of these the garbage collector keeps no account."""
+whether its stamp was in the future then. Without a look before, that was for ever ago, and nothing
+bounds the age from above. A plain tuple: of these the garbage collector keeps no account."""
 
 
 class Looked(NamedTuple):
     """What one look at the store brought."""
 
-    beats: list[Beat]
+    beats: Fleet
     doubtful: int
     """How many beats more there are whose age cannot be told yet."""
 
@@ -53,37 +58,22 @@ class BeatReader:
 
         `began` is when the store was asked, `now` when it had answered.
         """
-        seen: dict[_Key, _Seen] = {}
-        beats: list[Beat] = []
-        doubtful = 0
-        server_now, known = read.server_now, self._seen
-        for stored in read.beats:  # ten thousand times in a report: each call here can be felt
-            worker, instance, token, number, age, timeout, interval, phase, progress, stamp = stored
-            if token == own_token:
-                continue  # of these we know better
-            key = worker, instance, token
-            last = known.get(key)
-            if last is None or last[0] != number:
-                last = self._first_seen(number, now, last, is_ahead=stamp > server_now)
-            seen[key] = last
-            _, at, before, is_doubtful = last
-            if is_doubtful:
-                elapsed = now - at
-                if elapsed < 2 * interval:
-                    doubtful += 1
-                    continue
-                age = max(age, timeout) + interval + elapsed
-            else:
-                age += _elapsed(server_now - stamp, now - at, before, now)
-            beat = (worker, instance, age, timeout, interval, phase, progress, False, token)
-            beats.append(Beat._make(beat))
-        self._seen = seen
+        columns = _of_others(columns_of(read.beats), own_token)
+        keys = list(zip(columns.workers, columns.instances, columns.tokens, strict=True))
+        last = map(self._seen.get, keys)
+        seen = [
+            was
+            if was is not None and was[0] == number
+            else self._first_seen(number, now, was, is_ahead=stamp > read.server_now)
+            for was, number, stamp in zip(last, columns.numbers, columns.stamps, strict=True)
+        ]
+        self._seen = dict(zip(keys, seen, strict=True))
         self._looked_at = began
-        return Looked(beats, doubtful)
+        return _looked(columns, seen, read.server_now, now)
 
     def _first_seen(self, number: int, now: float, last: _Seen | None, *, is_ahead: bool) -> _Seen:
-        if last is None:
-            return number, now, None, is_ahead
+        if last is None or self._looked_at is None:
+            return number, now, -inf, is_ahead
         return number, now, self._looked_at, False
 
     def forget(self) -> None:
@@ -92,9 +82,47 @@ class BeatReader:
         self._looked_at = None
 
 
-def _elapsed(first: float, low: float, before: float | None, now: float) -> float:
-    """Return how long ago it was published: at least `low`, which is not negative."""
-    oldest = max(first, low)
-    if before is not None and oldest > now - before:
-        return max(now - before, 0.0)
-    return oldest
+def _of_others(columns: StoredColumns, own_token: str) -> StoredColumns:
+    """Leave out our own: of these we know better."""
+    if own_token not in columns.tokens:
+        return columns
+    is_theirs = [token != own_token for token in columns.tokens]
+    return StoredColumns._make(list(compress(column, is_theirs)) for column in columns)
+
+
+def _looked(columns: StoredColumns, seen: Sequence[_Seen], server_now: float, now: float) -> Looked:
+    """Return how old they are, but for those of which that cannot be told."""
+    # `low` is never above `high`: the look at which a publish was first seen came after the other.
+    ages = [
+        age
+        + (
+            first
+            if (low := now - at) <= (first := server_now - stamp) <= (high := now - before)
+            else low
+            if first < low
+            else high
+        )
+        for age, stamp, (_, at, before, _) in zip(columns.ages, columns.stamps, seen, strict=True)
+    ]
+    untold: set[int] = set()
+    for place in [place for place, (_, _, _, is_doubtful) in enumerate(seen) if is_doubtful]:
+        elapsed, interval = now - seen[place][1], columns.intervals[place]
+        if elapsed < 2 * interval:
+            untold.add(place)
+        else:
+            past = max(columns.ages[place], columns.timeouts[place])
+            ages[place] = past + interval + elapsed
+    fleet = Fleet(
+        workers=columns.workers,
+        instances=columns.instances,
+        ages=ages,
+        timeouts=columns.timeouts,
+        intervals=columns.intervals,
+        phases=columns.phases,
+        progress=columns.progress,
+        local=[False] * len(ages),
+        tokens=columns.tokens,
+    )
+    if untold:
+        fleet = fleet.picked(place for place in range(len(ages)) if place not in untold)
+    return Looked(fleet, len(untold))

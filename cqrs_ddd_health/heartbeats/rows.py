@@ -6,10 +6,10 @@ left out and counted, and never spoils the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from math import inf, isfinite
-from typing import cast
+from typing import Any, NamedTuple, cast, overload
 
 from cqrs_ddd_health.errors import InvalidNameError
 from cqrs_ddd_health.names import MAX_NAME_LENGTH, require_name
@@ -21,6 +21,8 @@ __all__ = [
     "KEPT_TIMEOUTS",
     "MAX_PRUNED",
     "PUBLISHES_PER_PRUNE",
+    "StoredColumns",
+    "columns_of",
     "key_of",
     "read_of",
     "read_of_columns",
@@ -49,6 +51,48 @@ _MAX_SECONDS = 1e10
 """Three hundred years. A date so much earlier can still be told, and nobody waits for longer."""
 
 
+class StoredColumns(NamedTuple):
+    """The fields of `StoredBeat`, a column each, of equal length."""
+
+    workers: Sequence[str] = ()
+    instances: Sequence[str] = ()
+    tokens: Sequence[str] = ()
+    numbers: Sequence[int] = ()
+    ages: Sequence[float] = ()
+    timeouts: Sequence[float] = ()
+    intervals: Sequence[float] = ()
+    phases: Sequence[str | None] = ()
+    progress: Sequence[int | None] = ()
+    stamps: Sequence[float] = ()
+
+
+class _Beats(Sequence[StoredBeat]):
+    """Beats that are made of their columns when somebody looks at them."""
+
+    def __init__(self, columns: StoredColumns) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns.workers)
+
+    def __iter__(self) -> Iterator[StoredBeat]:
+        return map(StoredBeat._make, zip(*self.columns, strict=True))
+
+    @overload
+    def __getitem__(self, place: int) -> StoredBeat: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[StoredBeat]: ...
+    def __getitem__(self, place: int | slice) -> StoredBeat | Sequence[StoredBeat]:
+        return [*self][place]
+
+
+def columns_of(beats: Sequence[StoredBeat]) -> StoredColumns:
+    """Return the columns of some beats."""
+    if isinstance(beats, _Beats):
+        return beats.columns
+    return StoredColumns._make(zip(*beats, strict=True)) if beats else StoredColumns()
+
+
 def key_of(beat: StoredBeat) -> tuple[str, str, str]:
     """Return the key of a row, by which they are sorted: in any other order writers deadlock."""
     return beat.worker, beat.instance, beat.token
@@ -72,12 +116,13 @@ def read_of(server_now: float, rows: Sequence[Sequence[object]], left_out: int =
 def read_of_columns(
     server_now: float, columns: Sequence[Sequence[object]], left_out: int = 0
 ) -> BeatsRead:
-    """Return the same of columns of equal length, in a third of the time.
+    """Return the same of columns of equal length, which are not empty, in a third of the time.
 
     Ten thousand rows at once are mostly all beats, and that is told by the column.
     """
     if all(is_one(column) for is_one, column in zip(_COLUMNS, columns, strict=True)):
-        return BeatsRead(server_now, [*map(StoredBeat._make, zip(*columns, strict=True))], left_out)
+        beats = _Beats(StoredColumns._make(cast("Sequence[Sequence[Any]]", columns)))
+        return BeatsRead(server_now, beats, left_out)
     return read_of(server_now, list(zip(*columns, strict=True)), left_out)
 
 
@@ -100,10 +145,12 @@ def _are_names_or_none(column: Sequence[object]) -> bool:
 
 def _name_something(texts: Sequence[str]) -> bool:
     names = set(texts)
+    joined = "".join(names)
     return (
-        "".join(names).isprintable()
+        joined.isprintable()
         and max(map(len, names)) <= MAX_NAME_LENGTH
-        and all(map(str.strip, names))
+        and "" not in names
+        and (" " not in joined or not any(map(str.isspace, names)))
     )
 
 
@@ -118,14 +165,19 @@ def _are_counts_or_none(column: Sequence[object]) -> bool:
 
 
 def _are_seconds(column: Sequence[object]) -> bool:
-    return _are_stamps(column) and min(cast("Sequence[float]", column)) >= 0
+    return _are_within(0.0, column)
 
 
 def _are_stamps(column: Sequence[object]) -> bool:
+    return _are_within(-_MAX_SECONDS, column)
+
+
+def _are_within(least: float, column: Sequence[object]) -> bool:
     numbers = cast("Sequence[float]", column)
     return (
         set(map(type, column)) == {float}
-        and -_MAX_SECONDS <= min(numbers) <= max(numbers) <= _MAX_SECONDS
+        and least <= min(numbers)
+        and max(numbers) <= _MAX_SECONDS
         and isfinite(sum(numbers))  # with a NaN among them the others say nothing
     )
 

@@ -10,12 +10,12 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from cqrs_ddd_health.evaluation import Beat
 from cqrs_ddd_health.flights import Slot, stands_in
 from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.options import CheckOptions
 from cqrs_ddd_health.protocols import HeartbeatStore
 
+from .fleet import Fleet
 from .memory import MemoryHeartbeatStore
 from .publisher import MAX_INTERVAL_SECONDS, Publisher
 from .reader import BeatReader, Looked
@@ -67,11 +67,11 @@ class SharedHeartbeats:
         self.publisher.begin_process()
         self._lock = threading.Lock()
         self._reader.forget()
-        self._beats: list[Beat] = []
+        self._beats = Fleet()
         self._looked_at: float | None = None
         self._was_read = False
 
-    def beats(self, now: float) -> tuple[list[Beat], float]:
+    def beats(self, now: float) -> tuple[Fleet, float]:
         """Return the beats of other processes, and how long ago they were as old as they say."""
         with self._lock:
             looked_at = self._looked_at
@@ -90,7 +90,7 @@ class SharedHeartbeats:
         self._was_read = True
         details: dict[str, object] = {
             "store": type(self._store).__name__,
-            "instances": len(looked.beats),
+            "instances": len(looked.beats.ages),
             **({"doubtful": looked.doubtful} if looked.doubtful else {}),
             **({"dropped": dropped} if dropped else {}),
         }
@@ -115,8 +115,9 @@ class SharedHeartbeats:
         now = self._monotonic()
         with self._lock:
             looked = self._reader.take(read, began, now, self._own.token)
-            beats = looked.beats
-            if len(beats) > self._max_instances:
-                beats = sorted(beats, key=lambda beat: beat.age_seconds)[: self._max_instances]
+            beats, found = looked.beats, len(looked.beats.ages)
+            if found > self._max_instances:
+                youngest = sorted(range(found), key=beats.ages.__getitem__)
+                beats = beats.picked(youngest[: self._max_instances])
             self._beats, self._looked_at = beats, now
-        return looked, read.dropped + len(looked.beats) - len(beats)
+        return looked, read.dropped + max(found - self._max_instances, 0)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from cqrs_ddd_health.checks.urls import (
     missing_driver,
@@ -97,13 +97,13 @@ class SqlHeartbeatStore:
         from .sql_connections import fetched
 
         async with self._transaction() as connection:
-            found = await connection.run_sync(fetched, self._statements, self._max_rows)
-        clocks, totals, *fields = zip(*found, strict=True)
-        now, total = cast("float", clocks[0]), cast("int", totals[0])
-        if not total:
-            return BeatsRead(now, [])
-        columns = list(map(strings_of, fields)) if self._statements.texts_are_bytes else fields
-        return read_of_columns(now, columns, max(total - len(found), 0))
+            found = await connection.run_sync(fetched, self._statements.reads, self._max_rows)
+        if not found.rows:
+            return BeatsRead(found.clock, [])
+        columns: Sequence[Sequence[object]] = list(zip(*found.rows, strict=True))
+        if self._statements.texts_are_bytes:
+            columns = list(map(strings_of, columns))
+        return read_of_columns(found.clock, columns, found.left_out)
 
     async def retire(self, worker: str, instance: str, token: str) -> None:
         """Remove that one beat; do nothing if it is not held."""

@@ -7,23 +7,37 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from sqlalchemy import Connection, Executable
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 
-from .sql_statements import SqlStatements
+from .sql_statements import Reads
 
-__all__ = ["fetched", "prepare_connection"]
+__all__ = ["Fetched", "fetched", "prepare_connection"]
 
 
-def fetched(
-    connection: Connection, statements: SqlStatements, max_rows: int
-) -> Sequence[Sequence[object]]:
-    """Return what `statements.read` does or, if that is too much, what `read_latest` does."""
-    found = _rows(connection, statements.read)
-    return found if len(found) <= max_rows else _rows(connection, statements.read_latest)
+class Fetched(NamedTuple):
+    """What a database holds."""
+
+    clock: float
+    rows: Sequence[Sequence[object]]
+    left_out: int
+
+
+def fetched(connection: Connection, reads: Reads, max_rows: int) -> Fetched:
+    """Return the rows, but no more than so many, and the clock of after they were read."""
+    rows, left_out = _rows(connection, reads.beats), 0
+    if len(rows) > max_rows:
+        total = _number(connection, reads.total)
+        rows = _rows(connection, reads.latest)
+        left_out = int(total) - len(rows)
+    return Fetched(_number(connection, reads.clock), rows, left_out)
+
+
+def _number(connection: Connection, statement: Executable) -> float:
+    return cast("float", connection.execute(statement).scalar_one())
 
 
 def _rows(connection: Connection, statement: Executable) -> Sequence[Sequence[object]]:

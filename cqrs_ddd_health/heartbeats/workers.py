@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from heapq import nlargest
-from itertools import chain
-from operator import attrgetter
 from typing import NamedTuple
 
 from cqrs_ddd_health.evaluation import (
     Beat,
     CheckState,
     Outcome,
-    aged,
-    fresh_and_stale,
-    is_fresh,
+    Seen,
     next_state,
     worker_outcome,
-    youngest_stale,
 )
 from cqrs_ddd_health.models import ComponentState, ComponentStatus, HeartbeatRecord, Probe
 from cqrs_ddd_health.names import require_name
@@ -34,6 +29,8 @@ from cqrs_ddd_health.options import (
     require_several,
 )
 from cqrs_ddd_health.transitions import Transition, transition
+
+from .fleet import Fleet, seen_of
 
 __all__ = ["Workers", "WorkersView", "instances_by_state"]
 
@@ -55,9 +52,32 @@ class _Expectation(NamedTuple):
     stall_seconds: float | None
 
 
+_NOBODY = Fleet()
+
 _UNEXPECTED = _Expectation(
     1, None, critical=True, missing_at=0.0, instances=None, stall_seconds=None
 )
+
+
+class _Moment(NamedTuple):
+    """All that is known when workers are judged."""
+
+    fleet: Fleet
+    fresh: Sequence[bool]
+    now: float
+    at: datetime
+    unseen: bool
+    """Whether what other processes do is not known now."""
+
+    def state(self, place: int) -> ComponentState:
+        """Return how one instance is."""
+        if self.unseen and not self.fleet.local[place]:
+            return "degraded"
+        return "up" if self.fresh[place] else "down"
+
+    def badness(self, place: int) -> tuple[bool, float]:
+        """Return what the worst has most of."""
+        return not self.fresh[place], self.fleet.ages[place]
 
 
 class WorkersView(NamedTuple):
@@ -66,10 +86,9 @@ class WorkersView(NamedTuple):
     rows: tuple[ComponentStatus, ...]
     records: tuple[HeartbeatRecord, ...]
     omitted: int
-    beats: Mapping[str, Sequence[Beat]]
-    """All beats by worker; an expected one without any is there too."""
-    unseen: bool
-    """Whether what other processes do is not known now."""
+    places: Mapping[str, Sequence[int]]
+    """Where the beats of each worker are; an expected one without any is there too."""
+    moment: _Moment
 
 
 class Workers:
@@ -143,56 +162,53 @@ class Workers:
 
     def view(
         self,
-        beats: Iterable[Beat],
+        own: Sequence[Beat],
         now: float,
         at: datetime,
         *,
-        unseen: bool = False,
+        others: Fleet = _NOBODY,
         elapsed: float = 0.0,
+        unseen: bool = False,
     ) -> WorkersView:
         """Return what is to be said of all workers.
 
-        `unseen` if the store was not readable; `elapsed` seconds ago the beats of other processes
-        were as old as they say.
+        `others` are the beats of other processes, `elapsed` seconds ago as old as they say;
+        `unseen` if the store was not readable.
         """
-        fresh, stale = fresh_and_stale(beats)
-        if elapsed:  # the fresh ones stay so, and are made older where they are shown
-            stale = [beat if beat.local else aged(beat, elapsed) for beat in stale]
+        fleet = others.older(elapsed).joined(own)
+        moment = _Moment(fleet, fleet.freshness(), now, at, unseen)
         with self._lock:
-            by_worker = self._by_worker(fresh, stale)
-            for gone in self._states.keys() - by_worker.keys():
+            places = self._places(fleet)
+            for gone in self._states.keys() - places.keys():
                 del self._states[gone]
-            rows = tuple(
-                self._row(worker, theirs, now, at, unseen=unseen)
-                for worker, theirs in by_worker.items()
-            )
-        beats, omitted = self._shown(by_worker, fresh, stale, elapsed)
-        never = [self._never_seen(worker) for worker, theirs in by_worker.items() if not theirs]
-        records = (*never, *(_record(beat, at, unseen=unseen) for beat in beats))
-        return WorkersView(rows, records, omitted, by_worker, unseen)
+            rows = tuple(self._row(worker, theirs, moment) for worker, theirs in places.items())
+        shown = self._shown(places, moment)
+        never = [self._never_seen(worker) for worker, theirs in places.items() if not theirs]
+        records = (*never, *(_record(place, moment) for place in shown))
+        return WorkersView(rows, records, len(moment.fresh) - len(shown), places, moment)
 
-    def _by_worker(self, *groups: Iterable[Beat]) -> dict[str, list[Beat]]:
-        found: defaultdict[str, list[Beat]] = defaultdict(list)
+    def _places(self, fleet: Fleet) -> dict[str, list[int]]:
+        found: defaultdict[str, list[int]] = defaultdict(list)
         for worker in self._expected:
             found[worker] = []
-        for beat in chain(*groups):
-            found[beat.worker].append(beat)
+        for place, worker in enumerate(fleet.workers):
+            found[worker].append(place)
         return found
 
-    def _row(
-        self, worker: str, beats: Sequence[Beat], now: float, at: datetime, *, unseen: bool
-    ) -> ComponentStatus:
+    def _row(self, worker: str, places: Sequence[int], moment: _Moment) -> ComponentStatus:
         expected = self._expected.get(worker, _UNEXPECTED)
+        fleet, at = moment.fleet, moment.at
+        stalled = self._stalled(worker, places, expected.stall_seconds, moment)
+        seen = seen_of(fleet, places, moment.fresh, stalled)
         outcome = worker_outcome(
-            beats,
+            seen,
             expected.min_instances,
-            in_grace=now < expected.missing_at,
+            in_grace=moment.now < expected.missing_at,
             instances=expected.instances,
-            stalled=self._stalled(worker, beats, expected.stall_seconds, now),
-            unseen=unseen,
+            unseen=moment.unseen,
         )
-        state = self._advance(worker, _dated(outcome, beats, at), at)
-        here = any(beat.local for beat in beats)
+        state = self._advance(worker, _dated(outcome, seen, at), at)
+        here = any(map(fleet.local.__getitem__, places))
         default: tuple[Probe, ...] = ("ready",) if here else ()
         return ComponentStatus(
             name=worker,
@@ -208,23 +224,24 @@ class Workers:
         )
 
     def _stalled(
-        self, worker: str, beats: Sequence[Beat], stall_seconds: float | None, now: float
-    ) -> Sequence[Beat]:
+        self, worker: str, places: Sequence[int], stall_seconds: float | None, moment: _Moment
+    ) -> Sequence[int]:
         """Return those that are busy and whose count has not grown for so long."""
         if stall_seconds is None:
             return ()
-        stalled: list[Beat] = []
-        for beat in beats:
-            key = (beat.worker, beat.instance, beat.token)
-            if beat.phase != BUSY:
+        fleet, now = moment.fleet, moment.now
+        stalled: list[int] = []
+        known: set[tuple[str, str, str]] = set()
+        for place in places:
+            known.add(key := (worker, fleet.instances[place], fleet.tokens[place]))
+            if fleet.phases[place] != BUSY:
                 self._progress.pop(key, None)
                 continue
             last = self._progress.get(key)
-            if last is None or last[0] != beat.progress:
-                self._progress[key] = beat.progress, now
+            if last is None or last[0] != fleet.progress[place]:
+                self._progress[key] = fleet.progress[place], now
             elif now - last[1] >= stall_seconds:
-                stalled.append(beat)
-        known = {(beat.worker, beat.instance, beat.token) for beat in beats}
+                stalled.append(place)
         for key in [key for key in self._progress if key[0] == worker and key not in known]:
             del self._progress[key]
         return stalled
@@ -239,59 +256,40 @@ class Workers:
             self._tell(told, copy_context())
         return after
 
-    def _shown(
-        self,
-        by_worker: Mapping[str, Sequence[Beat]],
-        fresh: Sequence[Beat],
-        stale: Sequence[Beat],
-        elapsed: float,
-    ) -> tuple[Sequence[Beat], int]:
-        """Return the youngest beat of each worker and the worst of all, and how many more."""
-        youngest = {id(beat): beat for beat in map(_youngest, filter(None, by_worker.values()))}
-        worst = list(_oldest(self._max_records, stale, youngest))
-        worst += _oldest(self._max_records - len(worst), fresh, youngest)
-        shown = [
-            beat if beat.local or not is_fresh(beat) else aged(beat, elapsed)
-            for beat in (*youngest.values(), *worst)
-        ]
-        shown.sort(key=_badness, reverse=True)
-        return shown, len(fresh) + len(stale) - len(shown)
+    def _shown(self, places: Mapping[str, Sequence[int]], moment: _Moment) -> Sequence[int]:
+        """Return the youngest beat of each worker and the worst of all, the worst first."""
+        age = moment.fleet.ages.__getitem__
+        youngest = {min(theirs, key=age) for theirs in places.values() if theirs}
+        worst: list[int] = []
+        for wanted in (False, True):  # the stale ones, and then the fresh
+            rest = (
+                place
+                for place, fresh in enumerate(moment.fresh)
+                if fresh is wanted and place not in youngest
+            )
+            worst += nlargest(self._max_records - len(worst), rest, key=age)
+        return sorted((*youngest, *worst), key=moment.badness, reverse=True)
 
     def _never_seen(self, worker: str) -> HeartbeatRecord:
         return HeartbeatRecord(worker=worker, state="down", timeout_seconds=self._timeout_seconds)
 
 
-_age: Callable[[Beat], float] = attrgetter("age_seconds")
-
-
-def _youngest(beats: Iterable[Beat]) -> Beat:
-    return min(beats, key=_age)
-
-
-def _oldest(count: int, beats: Iterable[Beat], but: Container[int]) -> Iterable[Beat]:
-    """Return the oldest of some beats, but for those whose `id` is among these."""
-    return nlargest(count, (beat for beat in beats if id(beat) not in but), key=_age)
-
-
-def _badness(beat: Beat) -> tuple[bool, float]:
-    return not is_fresh(beat), beat.age_seconds
-
-
-def _dated(outcome: Outcome, beats: Sequence[Beat], at: datetime) -> Outcome:
+def _dated(outcome: Outcome, seen: Seen, at: datetime) -> Outcome:
     """Say that it is stale since its youngest beat grew too old, not since somebody looked."""
-    if outcome.state != "down" or outcome.kind != "stale":
+    late = seen.late
+    if outcome.state != "down" or outcome.kind != "stale" or late is None:
         return outcome
-    beat = youngest_stale(beats)
-    overdue = beat.age_seconds - beat.timeout_seconds - beat.publish_interval_seconds
+    overdue = late.age_seconds - late.timeout_seconds - late.publish_interval_seconds
     return outcome._replace(failing_since=at - timedelta(seconds=max(overdue, 0.0)))
 
 
-def _record(beat: Beat, at: datetime, *, unseen: bool) -> HeartbeatRecord:
+def _record(place: int, moment: _Moment) -> HeartbeatRecord:
+    beat = moment.fleet.beat(place)
     return HeartbeatRecord(
         worker=beat.worker,
         instance=beat.instance,
-        state=_state_of(beat, unseen=unseen),
-        last_seen=at - timedelta(seconds=beat.age_seconds),
+        state=moment.state(place),
+        last_seen=moment.at - timedelta(seconds=beat.age_seconds),
         age_seconds=beat.age_seconds,
         timeout_seconds=beat.timeout_seconds,
         publish_interval_seconds=beat.publish_interval_seconds,
@@ -300,19 +298,13 @@ def _record(beat: Beat, at: datetime, *, unseen: bool) -> HeartbeatRecord:
     )
 
 
-def _state_of(beat: Beat, *, unseen: bool) -> ComponentState:
-    if unseen and not beat.local:
-        return "degraded"
-    return "up" if is_fresh(beat) else "down"
-
-
 def instances_by_state(view: WorkersView) -> dict[str, dict[ComponentState, int]]:
     """Return by worker how many of its instances are in which state; each state is there."""
-    return {worker: _counted(beats, unseen=view.unseen) for worker, beats in view.beats.items()}
+    return {worker: _counted(places, view.moment) for worker, places in view.places.items()}
 
 
-def _counted(beats: Iterable[Beat], *, unseen: bool) -> dict[ComponentState, int]:
+def _counted(places: Iterable[int], moment: _Moment) -> dict[ComponentState, int]:
     counts: dict[ComponentState, int] = {"up": 0, "degraded": 0, "down": 0}
-    for beat in beats:
-        counts[_state_of(beat, unseen=unseen)] += 1
+    for place in places:
+        counts[moment.state(place)] += 1
     return counts

@@ -15,11 +15,13 @@ from cqrs_ddd_health.evaluation import (
     Beat,
     CheckState,
     Outcome,
+    Seen,
     is_fresh,
     next_state,
     worker_outcome,
     worst,
 )
+from cqrs_ddd_health.heartbeats.fleet import Fleet, seen_of
 from cqrs_ddd_health.models import ComponentState, severity
 from cqrs_ddd_health.outcomes import outcome_of, outcome_of_error, timed_out
 
@@ -187,11 +189,16 @@ def test_a_beat_as_old_as_its_timeout_is_fresh() -> None:
     assert is_fresh(beat(65.0, 60.0, 5.0))
 
 
+def seen(*beats: Beat) -> Seen:
+    fleet = Fleet().joined(beats)
+    return seen_of(fleet, range(len(beats)), fleet.freshness(), ())
+
+
 @given(st.lists(st.floats(0, 200).map(beat), max_size=5), st.integers(1, 5), st.booleans())
 def test_a_worker_is_up_exactly_when_enough_instances_are_fresh(
     beats: list[Beat], least: int, in_grace: bool
 ) -> None:
-    outcome = worker_outcome(beats, least, in_grace=in_grace)
+    outcome = worker_outcome(seen(*beats), least, in_grace=in_grace)
     fresh = sum(map(is_fresh, beats))
     assert (outcome.state == "up") is (fresh >= least)
     assert (outcome.kind is None) is (outcome.state == "up")
@@ -201,14 +208,14 @@ def test_a_worker_is_up_exactly_when_enough_instances_are_fresh(
 
 
 def test_a_worker_that_never_beat_is_pending_and_then_missing() -> None:
-    assert worker_outcome([], 1, in_grace=True).kind == "pending"
-    assert worker_outcome([], 1, in_grace=False).kind == "missing"
+    assert worker_outcome(seen(), 1, in_grace=True).kind == "pending"
+    assert worker_outcome(seen(), 1, in_grace=False).kind == "missing"
 
 
 def test_too_few_instances_are_missing_and_old_ones_are_stale() -> None:
-    few = worker_outcome([beat(1.0)], 2, in_grace=False)
+    few = worker_outcome(seen(beat(1.0)), 2, in_grace=False)
     assert (few.kind, few.message) == ("missing", "1 of at least 2 instances are there")
-    stale = worker_outcome([beat(90.0), beat(61.0)], 1, in_grace=False)
+    stale = worker_outcome(seen(beat(90.0), beat(61.0)), 1, in_grace=False)
     assert (stale.kind, stale.message) == (
         "stale",
         (
@@ -216,7 +223,7 @@ def test_too_few_instances_are_missing_and_old_ones_are_stale() -> None:
             "its timeout 60 s"
         ),
     )
-    half = worker_outcome([beat(600.0), beat(1.0)], 2, in_grace=False)
+    half = worker_outcome(seen(beat(600.0), beat(1.0)), 2, in_grace=False)
     assert half.message == (
         "1 of at least 2 instances are fresh, the next one's last beat is 600.0 s old, "
         "its timeout 60 s"
@@ -224,7 +231,7 @@ def test_too_few_instances_are_missing_and_old_ones_are_stale() -> None:
 
 
 def test_no_worker_is_up_without_a_beat() -> None:
-    assert worker_outcome([], 0, in_grace=False).state == "down"
+    assert worker_outcome(seen(), 0, in_grace=False).state == "down"
 
 
 class MuteError(Exception):

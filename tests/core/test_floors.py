@@ -63,6 +63,7 @@ FLOORS = (
         "checks.from_url",
         "heartbeats.rows",
         "heartbeats.memory",
+        "heartbeats.fleet",
         "heartbeats.reader",
         "heartbeats.publisher",
         "heartbeats.shared",

@@ -7,7 +7,6 @@ import random
 import pytest
 
 from cqrs_ddd_health import BeatsRead, StoredBeat
-from cqrs_ddd_health.evaluation import is_fresh
 from cqrs_ddd_health.heartbeats.reader import BeatReader
 
 TIMEOUT, INTERVAL = 20.0, 2.0
@@ -21,7 +20,7 @@ def stored(
 
 def ages(reader: BeatReader, now: float, server_now: float, *beats: StoredBeat) -> list[float]:
     looked = reader.take(BeatsRead(server_now, beats), now, now, "ours")
-    return [beat.age_seconds for beat in looked.beats]
+    return list(looked.beats.ages)
 
 
 def test_a_reader_without_history_goes_by_the_stores_clock() -> None:
@@ -67,7 +66,7 @@ def test_a_clock_that_jumps_back_makes_nobody_young() -> None:
 def test_a_stamp_from_the_future_is_not_believed_before_it_was_seen_to_change() -> None:
     reader = BeatReader()
     looked = reader.take(BeatsRead(100.0, [stored(stamp=3_700)]), 0.0, 0.0, "ours")
-    assert (looked.beats, looked.doubtful) == ([], 1)
+    assert (list(looked.beats.ages), looked.doubtful) == ([], 1)
     assert ages(reader, 2.0, 102.0, stored(number=2, age=1.0, stamp=3_702)) == [1.0]
 
 
@@ -124,7 +123,7 @@ class Simulation:
         assert self.row is not None
         asked = now - self.random.uniform(0, 0.05)
         looked = reader.take(BeatsRead(now + self.server_offset, [self.row]), asked, now, "ours")
-        fresh = any(map(is_fresh, looked.beats))
+        fresh = any(looked.beats.freshness())
         self.looks += 1
         alive = now < self.dies_at
         # A beat is missed when its timeout, an interval, and a period of the reader have passed.

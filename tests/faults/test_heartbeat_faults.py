@@ -314,7 +314,7 @@ async def test_wall_clocks_of_workers_change_no_verdict(
 
 
 async def test_a_beat_from_the_future_is_not_immortal(own_redis: OwnRedis, namespace: str) -> None:
-    """Row 12. Red when `BeatReader.take` leaves a doubtful beat out however long it stays so."""
+    """Row 12. Red when `_looked` leaves a doubtful beat out however long it stays so."""
     store = RedisHeartbeatStore(own_redis.url, namespace=namespace)
     await store.publish([StoredBeat(WORKER, "1", "token", 1, 0.0, 1.0, 0.1)])
     # What it held an hour from now, as if its clock had been set back since.
@@ -339,7 +339,7 @@ async def published(store: HeartbeatStore, beats: list[StoredBeat]) -> None:
 async def test_a_hundred_thousand_workers_leave_the_report_bounded(
     url: str, namespace: str, record: Record
 ) -> None:
-    """Row 20. Red when `fetched` never asks for `read_latest`; of Redis there are two bounds."""
+    """Row 20. Red when `fetched` never asks for `reads.latest`; of Redis there are two bounds."""
     kind = url.partition(":")[0]
     store = store_from_url(url, namespace)
     beats = [StoredBeat(f"worker {n % 500}", str(n), "token", 1, 0.5, 600.0) for n in range(MANY)]

@@ -1,0 +1,69 @@
+"""Beats by column: what is told of ten thousand at once is what is told of each."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cqrs_ddd_health.evaluation import Beat, is_fresh
+from cqrs_ddd_health.heartbeats.fleet import Fleet, seen_of
+
+SECONDS = st.sampled_from([0.0, 0.5, 60.0, 60.5, 1e9])
+BEATS = st.lists(
+    st.builds(
+        Beat,
+        worker=st.just("outbox"),
+        instance=st.sampled_from("abc"),
+        age_seconds=SECONDS,
+        timeout_seconds=SECONDS,
+        publish_interval_seconds=SECONDS,
+        local=st.booleans(),
+        token=st.sampled_from("xy"),
+    )
+)
+
+
+def beats_of(fleet: Fleet) -> list[Beat]:
+    return [fleet.beat(place) for place in range(len(fleet.ages))]
+
+
+@given(BEATS, BEATS)
+def test_it_holds_what_was_put_in(some: list[Beat], more: list[Beat]) -> None:
+    fleet = Fleet().joined(some).joined(more)
+    assert beats_of(fleet) == [*some, *more]
+    backwards = range(len(some) + len(more))[::-1]
+    assert beats_of(fleet.picked(backwards)) == [*some, *more][::-1]
+
+
+@given(BEATS)
+def test_each_is_as_fresh_as_it_is_alone(beats: list[Beat]) -> None:
+    assert Fleet().joined(beats).freshness() == list(map(is_fresh, beats))
+
+
+@given(BEATS, SECONDS)
+def test_what_nobody_looked_at_grows_older_but_not_stale(beats: list[Beat], seconds: float) -> None:
+    older = beats_of(Fleet().joined(beats).older(seconds))
+    for was, now in zip(beats, older, strict=True):
+        limit = was.timeout_seconds + was.publish_interval_seconds
+        full = was.age_seconds + seconds
+        assert is_fresh(now) is is_fresh(was)
+        assert now == was._replace(age_seconds=min(full, limit) if is_fresh(was) else full)
+
+
+@given(BEATS)
+def test_what_is_seen_of_a_worker(beats: list[Beat]) -> None:
+    fleet = Fleet().joined(beats)
+    places = range(len(beats))
+    seen = seen_of(fleet, places, fleet.freshness(), places)
+    living = [beat for beat in beats if is_fresh(beat)]
+    stale = [beat for beat in beats if not is_fresh(beat)]
+    tokens = {name: {beat.token for beat in living if beat.instance == name} for name in "abc"}
+    assert (seen.instances, seen.fresh) == (len(beats), len(living))
+    assert seen.here == sum(beat.local for beat in living)
+    assert list(seen.doubles) == [name for name in "abc" if len(tokens[name]) > 1]
+    assert list(seen.stuck) == [name for name in "abc" if tokens[name]]
+    if seen.late is None:
+        assert not stale
+    else:
+        assert seen.late in stale
+        assert seen.late.age_seconds == min(beat.age_seconds for beat in stale)
