@@ -28,7 +28,7 @@ CODE := $(wildcard cqrs_ddd_health tests benchmarks examples)
 # What a run of the tests depends on: `make check` repeats only the runs that are missing or old.
 SOURCES := pyproject.toml $(wildcard *.md) \
 	$(shell find $(CODE) schemas deploy docs -type f -not -name '*.py[co]' 2>/dev/null)
-RUNS := test bare $(notdir $(wildcard tests/faults tests/integration))
+RUNS := core extras bare $(notdir $(wildcard tests/faults tests/integration))
 DONE := $(RUNS:%=build/%.done)
 
 
@@ -128,9 +128,16 @@ GREENLETS := --concurrency=thread,greenlet
 # have the machine to themselves. For a debugger: ARGS='-n 0 --pdb'
 HALVES := -n 2 --dist loadfile
 
-.PHONY: test
-test: $(VENV)/.dev  ## set up everything and run the tests
-	$(call run-tests,test,$(PY),tests/core tests/extras $(HALVES),$(GREENLETS))
+# To follow greenlets takes coverage half of all time, and the core has none.
+.PHONY: test core extras
+test: $(if $(ARGS),$(VENV)/.dev,core extras)  ## set up everything and run the tests
+	$(if $(ARGS),$(PY) -m pytest tests/core tests/extras $(HALVES) $(ARGS))
+
+core: $(VENV)/.dev
+	$(call run-tests,core,$(PY),tests/core $(HALVES),)
+
+extras: $(VENV)/.dev
+	$(call run-tests,extras,$(PY),tests/extras $(HALVES),$(GREENLETS))
 
 .PHONY: bare
 bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed

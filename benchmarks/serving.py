@@ -23,7 +23,7 @@ __all__ = ["measure"]
 
 SUBJECT = "http"
 REQUESTS_IN_A_TURN = 3_200
-REQUESTS_OF_PEERS = 320  # they take many times as long
+REQUESTS_OF_PEERS = 64  # they take many times as long
 PATIENCE_SECONDS = 1.0
 IMPATIENT_CLIENTS = 1_000
 CLIENTS_AT_A_TIME = 100

@@ -26,7 +26,7 @@ __all__ = [
     "details",
     "failures",
     "heartbeats",
-    "latencies",
+    "kinds_that_run",
     "moments",
     "names",
     "reports",
@@ -46,9 +46,10 @@ names = st.text(
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=500)
 class_names = st.from_regex(r"[A-Z][a-z]{0,20}Error", fullmatch=True)
 seconds = st.floats(0, allow_infinity=False, allow_nan=False)
-latencies = st.none() | seconds
+_LATENCIES = st.none() | seconds
 component_states: st.SearchStrategy[ComponentState] = st.sampled_from(["up", "degraded", "down"])
 component_kinds: st.SearchStrategy[ComponentKind] = st.sampled_from(["check", "worker", "store"])
+kinds_that_run: st.SearchStrategy[ComponentKind] = st.sampled_from(["check", "store"])
 probes: st.SearchStrategy[tuple[Probe, ...]] = st.lists(
     st.sampled_from(["live", "ready", "startup"])
 ).map(lambda chosen: tuple(_as_probe(name) for name in chosen))
@@ -100,9 +101,11 @@ def _as_probe(name: str) -> Probe:
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> ComponentStatus:
+def rows(
+    draw: st.DrawFn, kinds: st.SearchStrategy[ComponentKind] = component_kinds
+) -> ComponentStatus:
     """Return any valid row: up and looked at, or not up and with a failure."""
-    kind = draw(component_kinds)
+    kind = draw(kinds)
     state = draw(component_states)
     checked_at = draw(moments) if state == "up" else draw(st.none() | moments)
     ran = checked_at is not None and kind != "worker"
@@ -115,7 +118,7 @@ def rows(draw: st.DrawFn) -> ComponentStatus:
         probes=draw(probes),
         since=draw(moments),
         checked_at=checked_at,
-        latency_seconds=draw(latencies) if ran else None,
+        latency_seconds=draw(_LATENCIES) if ran else None,
         failure=None if state == "up" else draw(failures),
         consecutive_failures=0 if state == "up" else draw(st.integers(0, MAX_COUNT)),
         details=draw(details),
