@@ -62,6 +62,9 @@ _AGE = _Described(
 _STATUS = _Described(
     "cqrs_health_status", "The overall status: 0 is healthy, 1 degraded, 2 unhealthy."
 )
+_READY = _Described(
+    "cqrs_health_ready", "Whether it may get traffic (1) or not (0); not while it drains."
+)
 _STATE = _Described(
     "cqrs_health_component_state",
     "Whether a component is in that state (1) or not (0): up, degraded or down.",
@@ -154,6 +157,7 @@ class HealthCollector:
         yield self._gauge(_UP)
         yield self._gauge(_AGE)
         yield self._gauge(_STATUS)
+        yield self._gauge(_READY)
         yield self._gauge(_STATE)
         yield self._durations({})
         yield self._counter(_FAILURES)
@@ -173,6 +177,7 @@ class HealthCollector:
         yield self._gauge(_UP, (((name,), up[name] == "up") for name in rows))
         yield self._gauge(_AGE, _ages(shown.heartbeats, workers))
         yield self._gauge(_STATUS, [((), _SEVERITY[shown.status])])
+        yield self._gauge(_READY, [((), measured.ready)])
         yield self._gauge(_STATE, _states(rows))
         yield self._durations(runs)
         yield self._counter(_FAILURES, _failures(runs))

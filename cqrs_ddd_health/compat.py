@@ -5,7 +5,7 @@ from __future__ import annotations
 from .models import ComponentStatus, HealthReport
 from .wire import ReadyDict, StatusDict, UpDown
 
-__all__ = ["components_dict", "ready_dict", "status_dict"]
+__all__ = ["components_dict", "is_ready", "ready_dict", "status_dict"]
 
 
 def components_dict(report: HealthReport) -> dict[str, UpDown]:
@@ -39,6 +39,12 @@ def ready_dict(report: HealthReport) -> ReadyDict:
         "ready": not report.draining and "down" not in components.values(),
         "components": components,
     }
+
+
+def is_ready(report: HealthReport) -> bool:
+    """Return the same as a yes or no, from a report of everything."""
+    gates = (row for row in report.components if row.critical and "ready" in row.probes)
+    return not report.draining and all(_up_or_down(row) == "up" for row in gates)
 
 
 def _up_or_down(row: ComponentStatus) -> UpDown:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from .catalog import EVERYTHING
+from .compat import is_ready
 from .engine import Engine
 from .heartbeats.workers import instances_by_state
 from .models import ComponentState, HealthReport
@@ -29,6 +30,11 @@ class Measurements(NamedTuple):
     """How many beats were dropped for a limit on workers or instances."""
     dropped_transitions: int
     """How many transitions listeners, or the log, never heard of, for being too slow."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process may get traffic, as `/health/ready` answers by these outcomes."""
+        return is_ready(self.report)
 
 
 def measured(engine: Engine) -> Measurements:

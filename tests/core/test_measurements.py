@@ -258,3 +258,19 @@ def test_beats_and_news_that_were_dropped_are_counted() -> None:
     registry.heartbeat("two")
     measured = registry.measurements()
     assert (measured.dropped_beats, measured.dropped_transitions) == (1, 0)
+
+
+# --- ready
+
+
+def test_who_drains_or_lacks_what_gates_is_not_ready() -> None:
+    registry = HealthRegistry(settings=HealthSettings())
+    assert registry.measurements().ready
+    registry.register("minor", FakeCheck(), critical=False)
+    assert registry.measurements().ready
+    registry.register("database", FakeCheck())
+    assert not registry.measurements().ready  # it was never asked
+    registry.report_sync()
+    assert registry.measurements().ready
+    registry.drain()
+    assert not registry.measurements().ready

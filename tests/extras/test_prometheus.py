@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -31,7 +31,9 @@ from cqrs_ddd_health.prometheus import HealthCollector
 from cqrs_ddd_health.tallies import BOUNDS
 from cqrs_ddd_health.testing import FakeCheck, FakeClock
 from cqrs_ddd_health.web import formats
+from cqrs_ddd_health.web.asgi import health_app
 from tests.contract.stage import Stage, stage_in
+from tests.core.asgi_client import request
 from tests.documents import python_blocks
 from tests.servers import OwnRedis
 
@@ -41,6 +43,7 @@ NAMES = [
     "cqrs_health_component_up",
     "cqrs_health_heartbeat_age_seconds",
     "cqrs_health_status",
+    "cqrs_health_ready",
     "cqrs_health_component_state",
     "cqrs_health_check_duration_seconds",
     "cqrs_health_check_failures",
@@ -120,6 +123,38 @@ async def test_the_status_and_the_state(
     states = ("up", "degraded", "down")
     found = [it.value("component_state", component="database", state=each) for each in states]
     assert found == [float(each == state) for each in states]
+
+
+@pytest.mark.parametrize(
+    ("gates", "ready"),
+    [
+        ({}, 0),
+        ({"probes": ("ready", "live")}, 0),
+        ({"probes": ("live",)}, 1),
+        ({"critical": False}, 1),
+    ],
+)
+async def test_ready_is_what_the_probe_says(gates: dict[str, Any], ready: int) -> None:
+    it = scraped(http_max_age_seconds=0)
+    database = it.health.register("database", FakeCheck(OSError()), **gates)
+    it.health.expect("elsewhere", grace_seconds=0, probes=())
+    app = health_app(it.health)
+    assert (await request(app, "/health/ready")).json["ready"] is bool(ready)
+    assert it.value("ready") == ready
+    database.result = CheckResult(state="degraded")
+    assert (await request(app, "/health/ready")).json["ready"]
+    assert it.value("ready") == 1
+    it.health.drain()
+    assert not (await request(app, "/health/ready")).json["ready"]
+    assert it.value("ready") == 0
+
+
+@pytest.mark.parametrize(("settings", "ready"), [({}, 1), ({"required": ("outbox",)}, 0)])
+def test_ready_waits_for_what_is_required(settings: dict[str, Any], ready: int) -> None:
+    it = scraped(**settings)
+    assert it.value("ready") == ready
+    it.health.heartbeat("outbox")
+    assert it.value("ready") == 1
 
 
 def test_the_age_is_that_of_the_youngest_beat_at_the_scrape() -> None:

@@ -209,6 +209,7 @@ def register(registry: HealthRegistry) -> None:
     measured = registry.measurements()
     assert_type(measured, Measurements)
     assert_type(measured.report, HealthReport)
+    assert_type(measured.ready, bool)
     for runs in measured.runs.values():
         assert_type(runs.by_duration, tuple[int, ...])
         assert_type(runs.seconds, float)
