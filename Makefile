@@ -81,6 +81,15 @@ $(VENV)/.integration: $(VENV)/.dev
 		{ echo 'The integration tests need prometheus: apt-get install prometheus' >&2; exit 1; }
 	@{ service prometheus stop; update-rc.d prometheus disable; } >/dev/null 2>&1 || true
 
+/usr/bin/prometheus-alertmanager:
+	@echo 'Installing prometheus-alertmanager'
+	@{ apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends prometheus-alertmanager; } >/dev/null || \
+		test -x $@ || { echo 'The integration tests need prometheus-alertmanager:' \
+			'apt-get install prometheus-alertmanager' >&2; exit 1; }
+	@{ service prometheus-alertmanager stop; update-rc.d prometheus-alertmanager disable; } \
+		>/dev/null 2>&1 || true
+
 $(CHROMIUM):
 	@echo 'Installing chromium'
 	@test '$(CHROMIUM)' = /usr/bin/chromium && \
@@ -150,7 +159,7 @@ faults: $(VENV)/.dev /usr/bin/faketime  ## run the fault tests: servers that han
 # Screenshots of the page are left in build/screenshots.
 .PHONY: integration
 integration: export CHROMIUM := $(CHROMIUM)
-integration: $(VENV)/.integration $(CHROMIUM) $(AXE) /usr/bin/promtool  ## run the page in a browser, the apps in other frameworks, and Prometheus
+integration: $(VENV)/.integration $(CHROMIUM) $(AXE) /usr/bin/promtool /usr/bin/prometheus-alertmanager  ## run the page in a browser, the apps in other frameworks, and Prometheus
 	$(call run-tests,integration,$(PY),tests/integration,$(GREENLETS))
 
 $(DONE): build/%.done: $(SOURCES)
@@ -196,7 +205,7 @@ schemas: $(VENV)/.package  ## write the JSON Schemas
 # The files with the defaults, whatever the environment of who makes them says.
 .PHONY: deploy
 deploy: $(VENV)/.package  ## write the files to deploy
-	@for kind in prometheus; do \
+	@for kind in prometheus alerts alertmanager; do \
 		env -i PATH="$$PATH" $(VENV)/bin/cqrs-health export $$kind || exit; done
 
 .PHONY: clean

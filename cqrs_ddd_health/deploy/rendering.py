@@ -13,6 +13,8 @@ __all__ = ["KINDS", "rendered"]
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "prometheus": ("prometheus.yml",),
+    "alerts": ("alerts.yml",),
+    "alertmanager": ("alertmanager.yml",),
 }
 """The files of each kind, by their names below the directory that they are written to."""
 

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from cqrs_ddd_health.errors import InvalidOptionError
+from cqrs_ddd_health.options import CheckOptions
 from cqrs_ddd_health.settings import HealthSettings
+from cqrs_ddd_health.tallies import BOUNDS
 
 __all__ = ["DeployValues"]
 
@@ -22,7 +24,14 @@ Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s|m|h|
 """As Prometheus writes it, with one unit."""
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Target = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}$")]
+Count = Annotated[int, Field(ge=1, le=1_000)]
+Directory = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]{1,254}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.:/_-]{1,250}$")]
+Mail = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+_-]{1,64}@[A-Za-z0-9.-]{1,253}$")]
+Channel = Annotated[str, StringConstraints(pattern=r"^[#@][a-z0-9._-]{1,80}$")]
 Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-zA-Z0-9._/:@-]{0,254}$")]
+
+_UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class DeployValues(BaseModel, frozen=True):
@@ -40,6 +49,23 @@ class DeployValues(BaseModel, frozen=True):
     heartbeat_timeout_seconds: Seconds = 60.0
     """After so long a worker is stale; alerts wait for twice that."""
     check_timeout_seconds: Seconds = 5.0
+    check_interval_seconds: Seconds = 30.0
+    """The longest that any check waits for its next turn; most do while they are down."""
+    trend_window: Duration = "15m"
+    """Over how long changes of readiness are counted, and slow runs of checks."""
+    flapping_changes: Count = 4
+    alertmanager: Target = "alertmanager:9093"
+    """Where Prometheus finds it."""
+    group_wait: Duration = "30s"
+    group_interval: Duration = "5m"
+    repeat_interval: Duration = "4h"
+    secrets_dir: Directory = "/run/secrets"
+    """Where Alertmanager finds its secrets, a file each."""
+    slack_channel: Channel = "#alerts"
+    pagerduty_url: Url = "https://events.pagerduty.com/v2/enqueue"
+    smtp_host: Target = "smtp.example.org:587"
+    mail_from: Mail = "alerts@example.org"
+    mail_to: Mail = "on-call@example.org"
 
     @classmethod
     def of(cls, settings: HealthSettings, given: Sequence[str] = ()) -> DeployValues:
@@ -53,6 +79,7 @@ class DeployValues(BaseModel, frozen=True):
         values: dict[str, object] = {
             "heartbeat_timeout_seconds": settings.heartbeat_timeout_seconds,
             "check_timeout_seconds": settings.check_timeout_seconds,
+            "check_interval_seconds": _longest_interval(settings),
         }
         for each in given:
             name, equals, value = each.partition("=")
@@ -69,10 +96,29 @@ class DeployValues(BaseModel, frozen=True):
     @property
     def filled(self) -> Mapping[str, str]:
         """Every value as it stands in a file."""
+        turn = 1.1 * self.check_interval_seconds + self.check_timeout_seconds
         return {
             **{name: _written(value) for name, value in self},
             "heartbeat_alert_seconds": _written(2 * self.heartbeat_timeout_seconds),
+            "report_old_seconds": _written(2 * turn + _in_seconds(self.scrape_interval)),
+            "slow_bound": str(_bound_up_to(self.check_timeout_seconds / 2)),
+            "missing_for": max(self.scrape_interval, self.evaluation_interval, key=_in_seconds),
         }
+
+
+def _longest_interval(settings: HealthSettings) -> float:
+    every = (CheckOptions(), *settings.checks.values())
+    return max(max(each.interval_seconds, each.down_interval_seconds) for each in every)
+
+
+def _in_seconds(duration: Duration) -> float:
+    count = duration.rstrip("mshd")
+    return int(count) * _UNITS[duration.removeprefix(count)]
+
+
+def _bound_up_to(seconds: float) -> float:
+    """Return the largest bound of the histogram that is not above, or the smallest of all."""
+    return max((bound for bound in BOUNDS if bound <= seconds), default=BOUNDS[0])
 
 
 def _written(value: object) -> str:

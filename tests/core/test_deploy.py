@@ -43,6 +43,32 @@ def test_times_follow_the_settings_and_what_is_set_wins(tmp_path: Path) -> None:
     assert "job_name: orders" in written
 
 
+def test_a_report_is_old_after_two_turns_of_the_slowest_check() -> None:
+    assert DEFAULTS.filled["report_old_seconds"] == "91"  # 2 x (30 s + 10 % + 5 s) + 15 s
+    settings = HealthSettings.model_validate({"checks": {"audit": {"interval_seconds": 600}}})
+    values = DeployValues.of(settings, ["scrape_interval=1m"])
+    assert values.filled["report_old_seconds"] == "1390"
+
+
+@pytest.mark.parametrize(
+    ("timeout", "bound"), [("5", "2.5"), ("3", "1.0"), ("60", "5.0"), ("0.001", "0.005")]
+)
+def test_a_check_is_slow_from_a_bound_up_to_half_of_its_timeout(timeout: str, bound: str) -> None:
+    values = DeployValues.of(HealthSettings(), [f"check_timeout_seconds={timeout}"])
+    assert values.filled["slow_bound"] == bound
+
+
+@pytest.mark.parametrize(
+    ("scrape", "evaluation", "longer"),
+    [("15s", "30s", "30s"), ("2m", "30s", "2m"), ("100ms", "1s", "1s"), ("1d", "23h", "1d")],
+)
+def test_nothing_is_missed_before_it_could_be_there(
+    scrape: str, evaluation: str, longer: str
+) -> None:
+    given = [f"scrape_interval={scrape}", f"evaluation_interval={evaluation}"]
+    assert DeployValues.of(HealthSettings(), given).filled["missing_for"] == longer
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -54,6 +80,11 @@ def test_times_follow_the_settings_and_what_is_set_wins(tmp_path: Path) -> None:
         ("scrape_interval=15", "scrape_interval cannot be '15'"),
         ("scrape_interval=0s", "scrape_interval cannot be '0s'"),
         ("target=http://orders", "target cannot be"),
+        ("secrets_dir=secrets", "secrets_dir cannot be 'secrets'"),
+        ("slack_channel=#a: b", "slack_channel cannot be"),
+        ("pagerduty_url=file:///etc/passwd", "pagerduty_url cannot be"),
+        ("mail_to=me@example.org, you@example.org", "mail_to cannot be"),
+        ("flapping_changes=0", "flapping_changes cannot be '0'"),
         ("heartbeat_timeout_seconds=nan", "heartbeat_timeout_seconds cannot be 'nan'"),
     ],
 )
