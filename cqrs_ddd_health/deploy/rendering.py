@@ -15,6 +15,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "prometheus": ("prometheus.yml",),
     "alerts": ("alerts.yml",),
     "alertmanager": ("alertmanager.yml",),
+    "kubernetes": ("kubernetes.yml",),
 }
 """The files of each kind, by their names below the directory that they are written to."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,6 +24,11 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s|m|h|d)$")]
 """As Prometheus writes it, with one unit."""
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Delay = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Replicas = Annotated[int, Field(ge=1, le=1_000)]
+Module = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
+]
 Target = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}$")]
 Count = Annotated[int, Field(ge=1, le=1_000)]
 Directory = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]{1,254}$")]
@@ -46,6 +52,23 @@ class DeployValues(BaseModel, frozen=True):
     scrape_interval: Duration = "15s"
     evaluation_interval: Duration = "30s"
     """How often alerts are evaluated; what they wait for is counted in these."""
+    drain_seconds: Delay = 5.0
+    """How long ready is 503 before the server gets SIGTERM."""
+    namespace: Label = "default"
+    """Of Kubernetes, as the next ones are."""
+    image: Image = "cqrs-ddd-app:1.0.0"
+    replicas: Replicas = 2
+    worker_replicas: Replicas = 1
+    worker_module: Module = "worker"
+    """What `python -m` runs as the worker."""
+    port: Port = 8000
+    metrics_port: Port = 9000
+    startup_path: Literal["/health/startup", "/health/ready"] = "/health/startup"
+    """The latter keeps a pod from starting while a dependency is down, and restarts it for that."""
+    prestop_seconds: Annotated[int, Field(ge=1, le=3_600)] = 5
+    """How long until no Service sends anything to a pod that ends."""
+    store_url_from: Label = "cqrs-health"
+    """The Secret with the URL of the heartbeat store."""
     heartbeat_timeout_seconds: Seconds = 60.0
     """After so long a worker is stale; alerts wait for twice that."""
     check_timeout_seconds: Seconds = 5.0
@@ -77,6 +100,7 @@ class DeployValues(BaseModel, frozen=True):
             InvalidOptionError: if a name is unknown, or a value is not what its name says.
         """
         values: dict[str, object] = {
+            "drain_seconds": settings.drain_seconds,
             "heartbeat_timeout_seconds": settings.heartbeat_timeout_seconds,
             "check_timeout_seconds": settings.check_timeout_seconds,
             "check_interval_seconds": _longest_interval(settings),
@@ -99,6 +123,7 @@ class DeployValues(BaseModel, frozen=True):
         turn = 1.1 * self.check_interval_seconds + self.check_timeout_seconds
         return {
             **{name: _written(value) for name, value in self},
+            "grace_seconds": str(math.ceil(self.prestop_seconds + self.drain_seconds) + 30),
             "heartbeat_alert_seconds": _written(2 * self.heartbeat_timeout_seconds),
             "report_old_seconds": _written(2 * turn + _in_seconds(self.scrape_interval)),
             "slow_bound": str(_bound_up_to(self.check_timeout_seconds / 2)),

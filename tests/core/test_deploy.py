@@ -69,6 +69,11 @@ def test_nothing_is_missed_before_it_could_be_there(
     assert DeployValues.of(HealthSettings(), given).filled["missing_for"] == longer
 
 
+def test_there_is_always_more_time_to_leave_than_it_takes() -> None:
+    values = DeployValues.of(HealthSettings(drain_seconds=12.5), ["prestop_seconds=20"])
+    assert (values.drain_seconds, values.filled["grace_seconds"]) == (12.5, "63")
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -85,6 +90,12 @@ def test_nothing_is_missed_before_it_could_be_there(
         ("pagerduty_url=file:///etc/passwd", "pagerduty_url cannot be"),
         ("mail_to=me@example.org, you@example.org", "mail_to cannot be"),
         ("flapping_changes=0", "flapping_changes cannot be '0'"),
+        ("drain_seconds=-1", "drain_seconds cannot be '-1'"),
+        ("worker_module=a;b", "worker_module cannot be 'a;b'"),
+        ("startup_path=/", "startup_path cannot be '/'"),
+        ("prestop_seconds=0", "prestop_seconds cannot be '0'"),
+        ("replicas=0", "replicas cannot be '0'"),
+        ("image=Orders", "image cannot be 'Orders'"),
         ("heartbeat_timeout_seconds=nan", "heartbeat_timeout_seconds cannot be 'nan'"),
     ],
 )
