@@ -16,6 +16,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "alerts": ("alerts.yml",),
     "alertmanager": ("alertmanager.yml",),
     "kubernetes": ("kubernetes.yml",),
+    "compose": ("docker-compose.health.yml",),
 }
 """The files of each kind, by their names below the directory that they are written to."""
 

@@ -69,6 +69,16 @@ class DeployValues(BaseModel, frozen=True):
     """How long until no Service sends anything to a pod that ends."""
     store_url_from: Label = "cqrs-health"
     """The Secret with the URL of the heartbeat store."""
+    scraped: Literal["demo", "host"] = "demo"
+    """What the target is in Compose: the demo service, or what runs on the host."""
+    demo_from: Literal["checkout", "index"] = "checkout"
+    """Where the demo's image has this library from: the directory above, or pip's index."""
+    demo_port: Port = 9000
+    prometheus_port: Port = 9090
+    alertmanager_port: Port = 9093
+    grafana_port: Port = 3000
+    loki_port: Port = 3100
+    jaeger_port: Port = 16_686
     heartbeat_timeout_seconds: Seconds = 60.0
     """After so long a worker is stale; alerts wait for twice that."""
     check_timeout_seconds: Seconds = 5.0
@@ -118,11 +128,26 @@ class DeployValues(BaseModel, frozen=True):
             raise InvalidOptionError("; ".join(map(_refusal, error.errors()))) from None
 
     @property
+    def _in_compose(self) -> Mapping[str, str]:
+        host, _, port = self.target.partition(":")
+        on_host = self.scraped == "host"
+        from_checkout = self.demo_from == "checkout"
+        return {
+            "target_host": host,
+            "target_port": port,
+            "prometheus_hosts": '["host.docker.internal:host-gateway"]' if on_host else "[]",
+            "demo_profiles": "[demo]" if on_host else "[]",
+            "demo_context": ".." if from_checkout else ".",
+            "demo_package": "/source" if from_checkout else "cqrs-ddd-health",
+        }
+
+    @property
     def filled(self) -> Mapping[str, str]:
         """Every value as it stands in a file."""
         turn = 1.1 * self.check_interval_seconds + self.check_timeout_seconds
         return {
             **{name: _written(value) for name, value in self},
+            **self._in_compose,
             "grace_seconds": str(math.ceil(self.prestop_seconds + self.drain_seconds) + 30),
             "heartbeat_alert_seconds": _written(2 * self.heartbeat_timeout_seconds),
             "report_old_seconds": _written(2 * turn + _in_seconds(self.scrape_interval)),

@@ -74,6 +74,15 @@ def test_there_is_always_more_time_to_leave_than_it_takes() -> None:
     assert (values.drain_seconds, values.filled["grace_seconds"]) == (12.5, "63")
 
 
+def test_in_compose_the_target_is_the_demo_unless_told_otherwise() -> None:
+    demo = DeployValues.of(HealthSettings(), ["target=orders:9200"]).filled
+    assert (demo["target_host"], demo["target_port"]) == ("orders", "9200")
+    assert (demo["prometheus_hosts"], demo["demo_profiles"]) == ("[]", "[]")
+    host = DeployValues.of(HealthSettings(), ["scraped=host", "demo_from=index"]).filled
+    assert "host.docker.internal:host-gateway" in host["prometheus_hosts"]
+    assert (host["demo_profiles"], host["demo_context"]) == ("[demo]", ".")
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
