@@ -26,6 +26,7 @@ SDIST_TOP = {
     "README.md",
     "cqrs_ddd_health",
     "deploy",
+    "docs",
     "examples",
     "py.typed",
     "pyproject.toml",

@@ -1,4 +1,4 @@
-"""Every Python block of the README runs.
+"""Every Python block of the README and of docs/ runs.
 
 The blocks of one level-2 section run in order and share one namespace, as a reader would type
 them, with a clean default registry; nothing is carried over into the next section. A block whose
@@ -12,6 +12,7 @@ Each section is given `health`, the default registry, and the clients of an appl
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator
 from itertools import groupby
@@ -20,12 +21,18 @@ from pathlib import Path
 import pytest
 
 from cqrs_ddd_health.testing import clean_registry
+from cqrs_ddd_health.transitions import LOGGER
 from tests.documents import Block, Namespace, python_blocks
 from tests.given import Broker, Elasticsearch, database, redis_client
 from tests.servers import OwnRedis
 
-BLOCKS = python_blocks(Path(__file__).parents[2] / "README.md")
-SECTIONS = {name: list(blocks) for name, blocks in groupby(BLOCKS, lambda block: block.section)}
+REPOSITORY = Path(__file__).parents[2]
+DOCUMENTS = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+BLOCKS = [block for path in DOCUMENTS for block in python_blocks(path)]
+SECTIONS = {
+    f"{path.name}: {section}": list(blocks)
+    for (path, section), blocks in groupby(BLOCKS, lambda block: (block.path, block.section))
+}
 SUBJECTS = {
     "Quick start",
     "Write a check",
@@ -49,6 +56,7 @@ async def namespace(
     tmp_path: Path, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Namespace]:
     monkeypatch.chdir(tmp_path)  # where a block may leave a file
+    monkeypatch.setattr(logging.getLogger(LOGGER), "handlers", [])  # to which it may add one
     async with (
         database(tmp_path / "app.sqlite3") as session_factory,
         redis_client(own_redis.port) as client,
@@ -76,4 +84,4 @@ async def test_the_blocks_of_a_section_run(namespace: Namespace, blocks: list[Bl
 
 
 def test_every_promised_subject_has_a_block() -> None:
-    assert SECTIONS.keys() >= SUBJECTS
+    assert SECTIONS.keys() >= {f"README.md: {subject}" for subject in SUBJECTS}

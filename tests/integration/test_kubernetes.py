@@ -17,11 +17,14 @@ import yaml
 from cqrs_ddd_health import HealthSettings, HeartbeatFile
 from cqrs_ddd_health.deploy.rendering import rendered
 from cqrs_ddd_health.deploy.values import DeployValues
+from tests.core.actors import eventually_sync
+from tests.documents import blocks_of
 from tests.service import Service, bare_environment, run_cli
 
 Object: TypeAlias = dict[str, Any]
 
 VALIDATOR = Path(sys.executable).parent / "kubernetes-validate"
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 OLDEST = "1.30"  # the first whose preStop sleeps without a feature gate
 SETTINGS = HealthSettings(heartbeat_timeout_seconds=90.5, drain_seconds=12.5)
 SETS = (
@@ -245,3 +248,29 @@ def test_the_exec_probe_sees_the_beat_of_the_worker(manifests: Manifests, tmp_pa
         assert run_cli(*arguments, environment=environment, directory=tmp_path).returncode == 1
         HeartbeatFile(file).beat()
         assert run_cli(*arguments, environment=environment, directory=tmp_path).returncode == 0
+
+
+def test_the_worker_of_the_documents_is_probed_by_its_beat_and_leaves_when_told(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    _, (_, worker) = manifests.pods()
+    (block,) = blocks_of(OPERATIONS, 'python title="worker.py"')
+    (tmp_path / "worker.py").write_text(block.source, "utf-8")
+    said = plain(worker)
+    assert said.keys() >= OF_THE_WORKER
+    said |= {"HEARTBEAT_FILE": str(tmp_path / "worker.beat"), "METRICS_PORT": "0"}
+    environment = bare_environment(tmp_path, **said)
+    command = [sys.executable, "-m", "worker"]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path) as process:
+        try:
+            arguments = probes(worker)["livenessProbe"]["exec"]["command"][1:]
+            arguments[arguments.index("--file") + 1] = said["HEARTBEAT_FILE"]
+            eventually_sync(
+                lambda: (
+                    not run_cli(*arguments, environment=environment, directory=tmp_path).returncode
+                )
+            )
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
