@@ -205,7 +205,7 @@ schemas: $(VENV)/.package  ## write the JSON Schemas
 # The files with the defaults, whatever the environment of who makes them says.
 .PHONY: deploy
 deploy: $(VENV)/.package  ## write the files to deploy
-	@for kind in prometheus alerts alertmanager kubernetes compose; do \
+	@for kind in prometheus alerts alertmanager kubernetes compose grafana; do \
 		env -i PATH="$$PATH" $(VENV)/bin/cqrs-health export $$kind || exit; done
 
 .PHONY: clean

@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130  # the last as a shell says it
 MAX_SECONDS = 86_400.0
-DEPLOYED = ("prometheus", "alerts", "alertmanager", "kubernetes", "compose")
+DEPLOYED = ("prometheus", "alerts", "alertmanager", "kubernetes", "compose", "grafana")
 """What is exported for others to run; `deploy.rendering.KINDS` has the files."""
 
 _CLEAR = "\x1b[H\x1b[J"  # ECMA-48: to the upper left corner, and erase from there to the end

@@ -1,12 +1,13 @@
-"""Fills values into the templates of what is deployed, each of which is one file."""
+"""Fills values into what is deployed: templates, each of which is one file, and a dashboard."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import ClassVar
 
+from .dashboard import dashboard
 from .values import DeployValues
 
 __all__ = ["KINDS", "rendered"]
@@ -17,10 +18,18 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "alertmanager": ("alertmanager.yml",),
     "kubernetes": ("kubernetes.yml",),
     "compose": ("docker-compose.health.yml",),
+    "grafana": (
+        "grafana/dashboards/health.json",
+        "grafana/provisioning/alerting/contact-points.yml",
+        "grafana/provisioning/alerting/policies.yml",
+        "grafana/provisioning/alerting/rules.yml",
+        "grafana/provisioning/dashboards/health.yml",
+        "grafana/provisioning/datasources/health.yml",
+    ),
 }
 """The files of each kind, by their names below the directory that they are written to."""
 
-
+_MADE: Mapping[str, Callable[[DeployValues], str]] = {"grafana/dashboards/health.json": dashboard}
 _TEMPLATES = files("cqrs_ddd_health.deploy") / "templates"
 
 
@@ -37,5 +46,7 @@ def rendered(kind: str, values: DeployValues) -> dict[str, str]:
 
 
 def _filled(name: str, values: DeployValues) -> str:
+    if name in _MADE:
+        return _MADE[name](values)
     text = _TEMPLATES.joinpath(name).read_text("utf-8")
     return _Template(text).substitute(values.filled)

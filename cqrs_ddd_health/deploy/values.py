@@ -35,6 +35,8 @@ Directory = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/-]{1,254}$
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.:/_-]{1,250}$")]
 Mail = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.+_-]{1,64}@[A-Za-z0-9.-]{1,253}$")]
 Channel = Annotated[str, StringConstraints(pattern=r"^[#@][a-z0-9._-]{1,80}$")]
+TensOfSeconds = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}(0s|m|h)$")]
+"""A duration as Grafana takes one: its scheduler of alerts ticks every ten seconds."""
 Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-zA-Z0-9._/:@-]{0,254}$")]
 
 _UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -89,11 +91,17 @@ class DeployValues(BaseModel, frozen=True):
     flapping_changes: Count = 4
     alertmanager: Target = "alertmanager:9093"
     """Where Prometheus finds it."""
+    prometheus_url: Url = "http://prometheus:9090"
+    """Where Grafana finds it, as the next two."""
+    loki_url: Url = "http://loki:3100"
+    jaeger_url: Url = "http://jaeger:16686"
+    grafana_interval: TensOfSeconds = "30s"
+    """How often Grafana evaluates its own alerts."""
     group_wait: Duration = "30s"
     group_interval: Duration = "5m"
     repeat_interval: Duration = "4h"
     secrets_dir: Directory = "/run/secrets"
-    """Where Alertmanager finds its secrets, a file each."""
+    """Where Alertmanager and Grafana find their secrets, a file each."""
     slack_channel: Channel = "#alerts"
     pagerduty_url: Url = "https://events.pagerduty.com/v2/enqueue"
     smtp_host: Target = "smtp.example.org:587"

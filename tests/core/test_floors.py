@@ -95,6 +95,8 @@ FLOORS = (
         "terminal",
         "deploy",
         "deploy.values",
+        "deploy.panels",
+        "deploy.dashboard",
         "deploy.rendering",
         "exporting",
         "web",
