@@ -120,6 +120,12 @@ CASES = (
     ),
     Case(
         "CqrsHealthWorkerBelowMinimum",
+        "not at one evaluation",
+        "60s",
+        {_instances(): "1x20", _up("outbox"): "1x3 0x20"},
+    ),
+    Case(
+        "CqrsHealthWorkerBelowMinimum",
         "not if none is up",
         "90s",
         {_instances(): "0x20", _up("outbox"): "0x20"},
@@ -162,6 +168,7 @@ CASES = (
         {_checked(): "0x20", _checked(instance="b:9000"): "0+15x20"},
         Fires("warning", "2m 30s", "database"),
     ),
+    Case("CqrsHealthReportOld", "not at one evaluation", "120s", {_checked(): "0x20"}),
     Case(
         "CqrsHealthReportOld",
         "not while it is checked at its slowest",
@@ -189,13 +196,20 @@ CASES = (
         _runs(slow=10) | _runs(slow=0, component="redis"),
         Fires("warning", "10%", "database"),
     ),
-    Case("CqrsHealthCheckSlow", "not if one in twenty is", "120s", _runs(slow=5)),
+    Case("CqrsHealthCheckSlow", "not at one evaluation", "30s", _runs(slow=10)),
+    Case("CqrsHealthCheckSlow", "not if one in twenty-five is", "120s", _runs(slow=4)),
     Case(
         "CqrsHealthCheckHung",
         "at two evaluations",
         "60s",
         {_of("cqrs_health_hung_checks", instance=name): "0 1x20" for name in "ab"},
         Fires("warning", "2"),
+    ),
+    Case(
+        "CqrsHealthCheckHung",
+        "not at one evaluation",
+        "30s",
+        {_of("cqrs_health_hung_checks"): "0 1x20"},
     ),
     Case(
         "CqrsHealthCheckHung",
@@ -217,5 +231,6 @@ CASES = (
         _store("down", "1x20"),
         Fires("warning", "1", "heartbeat_store"),
     ),
+    Case("CqrsHealthStoreFailing", "not at one evaluation", "0s", _store("down", "1x20")),
     Case("CqrsHealthStoreFailing", "not while it is up", "60s", _store("up", "1x20")),
 )
