@@ -3,8 +3,8 @@
 `python -m benchmarks.apps KIND [BYTES]` prints its port and serves until its input ends. The kinds:
 `health` has five checks, `hanging` one that never ends, `bare` sends BYTES bytes of JSON under two
 headers, and `dressed` the same under as many as we send. `router` has the five checks in a router
-of FastAPI, `route` and `dressed route` are routes of FastAPI that return such bytes. Any other kind
-is the name of a peer.
+of FastAPI, `route` and `dressed route` are a router of FastAPI that returns such bytes, and `route
+of app` is a route without one. Any other kind is the name of a peer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import uvicorn
 
 from cqrs_ddd_health import HealthRegistry
 from cqrs_ddd_health.web import asgi
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter, FastAPI
 
 __all__ = ["CHECKS", "HANGING", "SECURITY_HEADERS", "STATE_PATH", "App", "answering"]
 
@@ -91,18 +94,36 @@ def router() -> App:
 
 
 def route(size: int, more_headers: Iterable[tuple[bytes, bytes]] = ()) -> App:
-    """Return the least route of FastAPI that answers in JSON, under both paths."""
-    from fastapi import FastAPI, Response
+    """Return the least router of FastAPI that answers in JSON, under both paths."""
+    from fastapi import APIRouter, FastAPI
 
-    app, body = FastAPI(), prepared(size)
+    app, router = FastAPI(), APIRouter()
+    _add_route(router, size, more_headers)
+    app.include_router(router)
+    return app
+
+
+def route_of_app(size: int) -> App:
+    """Return the same without a router."""
+    from fastapi import FastAPI
+
+    app = FastAPI()
+    _add_route(app, size, ())
+    return app
+
+
+def _add_route(
+    place: APIRouter | FastAPI, size: int, more_headers: Iterable[tuple[bytes, bytes]]
+) -> None:
+    from fastapi import Response
+
+    body = prepared(size)
     more = {name.decode(): value.decode() for name, value in more_headers}
 
-    @app.get("/health/live")
-    @app.get("/health/ready")
+    @place.get("/health/live")
+    @place.get("/health/ready")
     async def answer() -> Response:
         return Response(body, media_type="application/json", headers=more)
-
-    return app
 
 
 def hanging() -> App:
@@ -154,6 +175,7 @@ def _app(kind: str, size: int) -> App:
         "hanging": hanging,
         "router": router,
         "route": lambda: route(size),
+        "route of app": lambda: route_of_app(size),
         "dressed route": lambda: route(size, SECURITY_HEADERS),
     }
     if kind in kinds:

@@ -46,6 +46,8 @@ def measure(rounds: int) -> Iterable[Result]:
         )
         same = f"FastAPI router: {what}, the same headers"
         yield _compare("router", path, same, "dressed route", rounds=rounds)
+        alone = f"FastAPI router: {what}, against a route without a router"
+        yield _compare("router", path, alone, "route of app", rounds=rounds)
     for peer in PEERS.values():
         what = f"peer: {peer.name} {version(peer.name)} with {apps.CHECKS} checks"
         yield _compare(

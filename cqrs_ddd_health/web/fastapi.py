@@ -42,8 +42,16 @@ class _AnyText(PathConvertor):
     regex = "(?s:.*)"
 
 
-_CONVERTOR = "cqrs_health_component"
-register_url_convertor(_CONVERTOR, _AnyText())
+class _OrSlash(PathConvertor):
+    """Nothing or a slash. Each route less makes all of an application a little faster."""
+
+    regex = "/?"
+
+
+_ASKED_OFTEN = ("/live", "/ready")
+_ANY_TEXT, _OR_SLASH = "cqrs_health_component", "cqrs_health_slash"
+register_url_convertor(_ANY_TEXT, _AnyText())
+register_url_convertor(_OR_SLASH, _OrSlash())
 
 
 def health_router(
@@ -70,29 +78,46 @@ def health_router(
 
     router = APIRouter(tags=["health"], lifespan=lifespan)
     responder = Responder(registry, authorizer)
-    for operation in OPERATIONS:
-        if responder.shows(operation.route):
-            _add(router, f"{prefix}{operation.route}", operation, responder)
+    paths = [
+        _Path(operation, prefix, responder)
+        for operation in OPERATIONS
+        if responder.shows(operation.route)
+    ]
+    # One route is tried after the other: first come those that are asked all the time.
+    often = [path for path in paths if path.operation.route in _ASKED_OFTEN]
+    for path in often:
+        _document(router, path)
+    for path in paths:
+        if path not in often:
+            _document(router, path)
+        _complete(router, path)
     return router
 
 
-def _add(router: APIRouter, path: str, operation: Operation, responder: Responder) -> None:
-    """Add one path, without and with a slash at its end: to `health_app` that is the same."""
-    if operation.route.startswith(COMPONENT):
-        path, slashed = f"{path.removesuffix('}')}:{_CONVERTOR}}}", ""
-        endpoint = _component(responder)
-    else:
-        path, slashed = path or "/", f"{path}/" if path else ""
-        endpoint = _endpoint(operation.route, responder)
-    _document(router, path, operation, endpoint)
-    router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
-    if slashed:
-        router.add_api_route(slashed, endpoint, methods=[*METHODS], include_in_schema=False)
-    for refused in filter(None, (path, slashed)):
-        router.add_route(refused, _method_not_allowed, methods=[], include_in_schema=False)
+class _Path:
+    """One path, without and with a slash at its end: to `health_app` that is the same."""
+
+    def __init__(self, operation: Operation, prefix: str, responder: Responder) -> None:
+        self.operation = operation
+        path = f"{prefix}{operation.route}"
+        if operation.route.startswith(COMPONENT):
+            self.path = self.either = f"{path.removesuffix('}')}:{_ANY_TEXT}}}"
+            self.endpoint = _component(responder)
+        else:
+            self.path = path or "/"
+            self.either = f"{path}{{slash:{_OR_SLASH}}}" if path else "/"
+            self.endpoint = _endpoint(operation.route, responder)
 
 
-def _document(router: APIRouter, path: str, operation: Operation, endpoint: _Endpoint) -> None:
+def _complete(router: APIRouter, path: _Path) -> None:
+    """Add what is asked of a path besides GET of it without a slash."""
+    router.add_api_route(path.either, path.endpoint, methods=[*METHODS], include_in_schema=False)
+    router.add_route(path.either, _method_not_allowed, methods=[], include_in_schema=False)
+
+
+def _document(router: APIRouter, path: _Path) -> None:
+    """Add GET of a path."""
+    operation = path.operation
     is_page = 200 not in operation.bodies
     responses: dict[int | str, dict[str, object]] = {
         code: {"model": body, "description": DESCRIPTIONS[code]}
@@ -105,8 +130,8 @@ def _document(router: APIRouter, path: str, operation: Operation, endpoint: _End
     if is_page:  # a model would be of the page's media type
         responses[404] = {"description": DESCRIPTIONS[404], "content": error_content()}
     router.add_api_route(
-        path,
-        endpoint,
+        path.path,
+        path.endpoint,
         methods=["GET"],
         name=f"health_{operation.name}",
         summary=operation.summary,
