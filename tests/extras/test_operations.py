@@ -17,6 +17,7 @@ from cqrs_ddd_health.deploy.rendering import KINDS, rendered
 from cqrs_ddd_health.deploy.values import DeployValues
 from cqrs_ddd_health.testing import clean_registry
 from cqrs_ddd_health.transitions import LOGGER
+from tests.core.actors import eventually
 from tests.documents import Namespace, blocks_of, python_blocks
 from tests.service import bare_environment, run_cli
 
@@ -89,4 +90,12 @@ async def test_a_line_of_the_log_is_the_one_that_is_shown(
         for block in python_blocks(OPERATIONS):
             if block.section == shown.section:
                 await block.run(namespace)
-    assert json.loads(capsys.readouterr().err) == json.loads(shown.source)
+    said = ""
+
+    def is_said() -> bool:  # by the thread that tells listeners
+        nonlocal said
+        said += capsys.readouterr().err
+        return said.endswith("\n")
+
+    await eventually(is_said)
+    assert json.loads(said) == json.loads(shown.source)
