@@ -26,9 +26,10 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 CODE := $(wildcard cqrs_ddd_health tests benchmarks examples)
 
 # What a run of the tests depends on: `make check` repeats only the runs that are missing or old.
+# These take every branch; faults and integration have that much more of the machine.
 SOURCES := pyproject.toml $(wildcard *.md) \
 	$(shell find $(CODE) schemas deploy docs -type f -not -name '*.py[co]' 2>/dev/null)
-RUNS := core extras bare $(notdir $(wildcard tests/faults tests/integration))
+RUNS := core extras bare
 DONE := $(RUNS:%=build/%.done)
 
 
@@ -121,7 +122,7 @@ run: $(VENV)/.package  ## set up what it needs, start the demo service and print
 
 # ---------------------------------------------------------------- testing
 
-# Each run clears only its own data, so that `make coverage` can add up all runs.
+# Each run clears only its own data, so that `make coverage` can add up these.
 # $(1) the run, $(2) its Python, $(3) its tests, $(4) options of coverage
 define run-tests
 @mkdir -p build/coverage
@@ -154,20 +155,20 @@ bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed
 
 .PHONY: faults
 faults: $(VENV)/.dev /usr/bin/faketime  ## run the fault tests: servers that hang, freeze and die
-	$(call run-tests,faults,$(PY),tests/faults,$(GREENLETS))
+	$(PY) -m pytest tests/faults $(ARGS)
 
 # Screenshots of the page are left in build/screenshots.
 .PHONY: integration
 integration: export CHROMIUM := $(CHROMIUM)
 integration: $(VENV)/.integration $(CHROMIUM) $(AXE) /usr/bin/promtool /usr/bin/prometheus-alertmanager  ## run the page in a browser, the apps in other frameworks, and Prometheus
-	$(call run-tests,integration,$(PY),tests/integration,$(GREENLETS))
+	$(PY) -m pytest tests/integration $(HALVES) $(ARGS)
 
 $(DONE): build/%.done: $(SOURCES)
 	@$(MAKE) --no-print-directory $* ARGS=
 
 .PHONY: coverage
 coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/combined
-coverage: $(VENV)/.dev $(DONE)  ## add up all runs; every branch must have been taken
+coverage: $(VENV)/.dev $(DONE)  ## add up the runs that are measured; every branch must have been taken
 	@rm -f build/coverage/combined
 	$(PY) -m coverage combine --quiet --keep $(RUNS:%=build/coverage/%.*)
 	$(PY) -m coverage report --fail-under=100

@@ -147,7 +147,7 @@ async def test_told_to_stop_it_leaves_the_report(
             assert process.wait(20) == 0
 
 
-@pytest.mark.parametrize("name", EXAMPLES.keys() - {"apscheduler_worker"}, indirect=True)
+@pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - {"apscheduler_worker"}), indirect=True)
 async def test_it_does_not_beat_while_its_loop_waits_in_vain(
     name: str, environment: dict[str, str], broker: OwnRedis, tmp_path: Path
 ) -> None:
