@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from .catalog import Selection
 from .models import ComponentStatus, HealthReport
 from .wire import ReadyDict, StatusDict, UpDown
 
 __all__ = ["components_dict", "is_ready", "ready_dict", "status_dict"]
+
+_READY = Selection("ready", frozenset())
 
 
 def components_dict(report: HealthReport) -> dict[str, UpDown]:
@@ -43,7 +46,11 @@ def ready_dict(report: HealthReport) -> ReadyDict:
 
 def is_ready(report: HealthReport) -> bool:
     """Return the same as a yes or no, from a report of everything."""
-    gates = (row for row in report.components if row.critical and "ready" in row.probes)
+    gates = (
+        row
+        for row in report.components
+        if _READY.takes(critical=row.critical, probes=row.probes, tags=row.tags)
+    )
     return not report.draining and all(_up_or_down(row) == "up" for row in gates)
 
 

@@ -51,7 +51,7 @@ class BeatReader:
 
     def __init__(self) -> None:
         self._seen: dict[_Key, _Seen] = {}
-        self._looked_at: float | None = None
+        self._looked_at = -inf
 
     def take(self, read: BeatsRead, began: float, now: float, own_token: str) -> Looked:
         """Return the beats of other processes, as old as they are at `now`.
@@ -72,14 +72,14 @@ class BeatReader:
         return _looked(columns, seen, read.server_now, now)
 
     def _first_seen(self, number: int, now: float, last: _Seen | None, *, is_ahead: bool) -> _Seen:
-        if last is None or self._looked_at is None:
+        if last is None:
             return number, now, -inf, is_ahead
         return number, now, self._looked_at, False
 
     def forget(self) -> None:
         """Start anew in a forked child, or after the store was exchanged."""
         self._seen = {}
-        self._looked_at = None
+        self._looked_at = -inf
 
 
 def _of_others(columns: StoredColumns, own_token: str) -> StoredColumns:

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
+from cqrs_ddd_health import HealthRegistry
 from cqrs_ddd_health.exporting import export
+from cqrs_ddd_health.prometheus import start_metrics_server
 from tests.processes import LOCALHOST, OwnServer
+from tests.service import Service, bare_environment
 
 
 def installed(name: str) -> str:
@@ -116,6 +120,20 @@ class Prometheus(_MonitoringServer):
             json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}), "utf-8"
         )
         return cls(config)
+
+
+@contextmanager
+def watched_demo(
+    registry: HealthRegistry, directory: Path
+) -> Generator[tuple[Prometheus, Service]]:
+    """Have the demo scraped as the job "service", and this registry as the job "worker"."""
+    environment = bare_environment(directory)
+    with (
+        Service.of_cli("--demo", environment=environment, directory=directory) as service,
+        start_metrics_server(registry, 0) as server,
+        Prometheus.of_ports(directory, service=service.port, worker=server.port) as prometheus,
+    ):
+        yield prometheus, service
 
 
 class Alertmanager(_MonitoringServer):

@@ -11,14 +11,12 @@ from grafana_foundation_sdk.cog.runtime import UnknownDataquery
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, HealthSettings
-from cqrs_ddd_health.prometheus import start_metrics_server
 from cqrs_ddd_health.testing import FakeCheck
 from tests.core.actors import eventually_sync
 from tests.dashboards import Page, page_of, questions_of, titled
-from tests.service import Service, bare_environment
 
 from .grafana_types import misfits, unknown
-from .monitoring import Prometheus
+from .monitoring import Prometheus, watched_demo
 
 PAGE = page_of()
 OFTEN = CheckOptions(interval_seconds=0.2, down_interval_seconds=0.2)
@@ -103,12 +101,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     registry = HealthRegistry(settings=HealthSettings(http_max_age_seconds=0.1))
     check = registry.register("database", FakeCheck(OSError()), options=OFTEN)
     registry.heartbeat("outbox")
-    environment = bare_environment(directory)
-    with (
-        Service.of_cli("--demo", environment=environment, directory=directory) as service,
-        start_metrics_server(registry, 0) as server,
-        Prometheus.of_ports(directory, service=service.port, worker=server.port) as prometheus,
-    ):
+    with watched_demo(registry, directory) as (prometheus, _):
         yield Watched(prometheus, check)
 
 

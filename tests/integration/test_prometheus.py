@@ -8,13 +8,11 @@ import pytest
 
 from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, HealthSettings
 from cqrs_ddd_health.collector import HealthCollector, encoded
-from cqrs_ddd_health.prometheus import start_metrics_server
 from cqrs_ddd_health.testing import FakeCheck
 from cqrs_ddd_health.web import formats
 from tests.core.actors import eventually_sync
-from tests.service import Service, bare_environment
 
-from .monitoring import Prometheus, run_tool
+from .monitoring import run_tool, watched_demo
 
 DATABASE = 'data"base\\'
 HOSTILE = ['quo"te', "back\\slash", "end\\", 'a{b="c"} 1', "\\n", "# EOF", "naïve ☃"]
@@ -41,12 +39,7 @@ def test_a_real_prometheus_keeps_what_a_service_and_a_worker_say(tmp_path: Path)
     often = CheckOptions(interval_seconds=0.2, down_interval_seconds=0.2)
     check = registry.register(DATABASE, FakeCheck(OSError()), options=often)
     registry.heartbeat("outbox")
-    environment = bare_environment(tmp_path)
-    with (
-        Service.of_cli("--demo", environment=environment, directory=tmp_path) as service,
-        start_metrics_server(registry, 0) as server,
-        Prometheus.of_ports(tmp_path, service=service.port, worker=server.port) as there,
-    ):
+    with watched_demo(registry, tmp_path) as (there, service):
         eventually_sync(lambda: there.values("up", "job") == {"service": 1, "worker": 1})
         up = 'cqrs_health_component_up{job="worker"}'
         eventually_sync(lambda: there.values(up, "component") == {DATABASE: 0, "outbox": 1})
