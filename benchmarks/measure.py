@@ -19,6 +19,7 @@ __all__ = [
     "Spread",
     "Target",
     "Timer",
+    "after",
     "async_timer",
     "at_least",
     "at_most",
@@ -162,6 +163,16 @@ def sync_timer(call: Callable[[], object]) -> Timer:
         for _ in range(calls):
             call()
         return time.perf_counter() - began
+
+    return timed
+
+
+def after(act: Callable[[], object], timer: Timer) -> Timer:
+    """Return a timer that has something done first, which does not count."""
+
+    def timed(calls: int) -> float:
+        act()
+        return timer(calls)
 
     return timed
 

@@ -1,7 +1,7 @@
 """Shared heartbeats against the least that a store could cost: its driver's own batch and fetch.
 
-On the servers of this machine that answer; a database is written to in tables of its own, which
-are dropped.
+On the servers of this machine that answer, in a database or a namespace of its own, which is
+dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from cqrs_ddd_health.flights import JITTER
 from cqrs_ddd_health.heartbeats.from_url import store_from_url
 from cqrs_ddd_health.heartbeats.publisher import MAX_INTERVAL_SECONDS
 
-from .measure import Result, async_timer, at_most, compared, judged, taking_turns
+from .measure import Result, after, async_timer, at_most, compared, judged, taking_turns
 
 __all__ = ["measure"]
 
@@ -35,6 +36,7 @@ SUBJECT = "stores"
 PUBLISHED, READ = 1_000, 10_000
 PROCESSES, VIRTUAL_SECONDS, BINS_PER_SECOND = 10_000, 600, 10
 TABLE = f"cqrs_health_bench_{secrets.token_hex(4)}"
+"""The name of the drivers' own table, and of the database and the namespace that are used."""
 
 _PUBLISH, _REPORT, _STEADY = at_most(2.0), at_most(3.0), at_most(2.0)
 _COLUMNS = (
@@ -78,7 +80,7 @@ def _of_store(
 ) -> Iterable[Result]:
     """Compare one store with its driver."""
     stack = AsyncExitStack()
-    store = store_from_url(url, namespace := secrets.token_hex(8))
+    store = store_from_url(url, TABLE)
     try:
         theirs = runner.run(bare(stack))
     except OSError:
@@ -93,17 +95,27 @@ def _of_store(
     )
     what = f"{name}: publish of {PUBLISHED:,}, against its driver's batch"
     yield compared(SUBJECT, what, mine, other, _PUBLISH)
-    runner.run(_fill(store, theirs, beats))
-    registry = _reader(url, namespace)
+    registry = _reader(url)
+    chance, numbers = random.Random(0), count(1)
+
+    def publish_all() -> None:
+        """As a fleet does between two looks: in any order, with another number and another age."""
+        chance.shuffle(beats)
+        number = next(numbers)
+        again = [
+            beat._replace(publish_number=number, age_seconds=chance.random()) for beat in beats
+        ]
+        runner.run(_fill(store, theirs, again))
+
     mine, other = taking_turns(
-        async_timer(runner, lambda: _read(registry)),
+        after(publish_all, async_timer(runner, lambda: _read(registry))),
         async_timer(runner, theirs.fetch),
         rounds=rounds,
         calls=1,
     )
     what = f"{name}: report over {READ:,}, against a bare fetch"
     yield compared(SUBJECT, what, mine, other, _REPORT)
-    runner.run(_clear(store, beats))
+    runner.run(store.close())
     runner.run(registry.aclose())
     runner.run(stack.aclose())
 
@@ -114,17 +126,10 @@ async def _fill(store: HeartbeatStore, bare: Bare, beats: Sequence[StoredBeat]) 
         await bare.write(beats[at : at + PUBLISHED])
 
 
-async def _clear(store: HeartbeatStore, beats: Sequence[StoredBeat]) -> None:
-    """Leave nothing in what others share; what is left of it at all is pruned one day."""
-    for beat in beats[:PUBLISHED]:
-        await store.retire(beat.worker, beat.instance, beat.token)
-    await store.close()
-
-
-def _reader(url: str, namespace: str) -> HealthRegistry:
+def _reader(url: str) -> HealthRegistry:
     return HealthRegistry(
         settings=HealthSettings.model_validate(
-            {"heartbeat_store_url": url, "heartbeat_store_namespace": namespace}
+            {"heartbeat_store_url": url, "heartbeat_store_namespace": TABLE}
         )
     )
 
@@ -173,8 +178,8 @@ def _stores(
 
     return {
         "SQLite": (f"sqlite+aiosqlite:///{directory / 'ours.sqlite3'}", sqlite),
-        "PostgreSQL": ("postgresql+asyncpg://root@127.0.0.1:5432/test", postgres),
-        "MariaDB": ("mysql+aiomysql://root@127.0.0.1:3306/test", mariadb),
+        "PostgreSQL": (f"postgresql+asyncpg://root@127.0.0.1:5432/{TABLE}", postgres),
+        "MariaDB": (f"mysql+aiomysql://root@127.0.0.1:3306/{TABLE}", mariadb),
         "Redis": ("redis://127.0.0.1:6379/0", in_redis),
     }
 
@@ -201,7 +206,9 @@ async def _sqlite(file: Path) -> AsyncGenerator[Bare]:
 
 @asynccontextmanager
 async def _postgres() -> AsyncGenerator[Bare]:
-    connection: Any = await asyncpg.connect("postgresql://root@127.0.0.1:5432/test")
+    server: Any = await asyncpg.connect("postgresql://root@127.0.0.1:5432/test")
+    await server.execute(f"CREATE DATABASE {TABLE}")
+    connection: Any = await asyncpg.connect(f"postgresql://root@127.0.0.1:5432/{TABLE}")
     await connection.execute(_COLUMNS)
     upsert = (
         f"INSERT INTO {TABLE} VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10) "
@@ -218,15 +225,18 @@ async def _postgres() -> AsyncGenerator[Bare]:
     try:
         yield Bare(write, fetch)
     finally:
-        await connection.execute(f"DROP TABLE {TABLE}")
         await connection.close()
+        await server.execute(f"DROP DATABASE {TABLE}")
+        await server.close()
 
 
 @asynccontextmanager
 async def _mariadb() -> AsyncGenerator[Bare]:
     library: Any = import_module("aiomysql")  # which has no types
-    connection: Any = await library.connect(host="127.0.0.1", user="root", db="test")
+    connection: Any = await library.connect(host="127.0.0.1", user="root")
     cursor: Any = await connection.cursor()
+    await cursor.execute(f"CREATE DATABASE {TABLE}")
+    await cursor.execute(f"USE {TABLE}")
     await cursor.execute(_COLUMNS)
     upsert = (
         f"INSERT INTO {TABLE} VALUES (%s,%s,%s,%s,%s,%s,%s,%s,%s,%s) ON DUPLICATE KEY UPDATE "
@@ -244,7 +254,7 @@ async def _mariadb() -> AsyncGenerator[Bare]:
     try:
         yield Bare(write, fetch)
     finally:
-        await cursor.execute(f"DROP TABLE {TABLE}")
+        await cursor.execute(f"DROP DATABASE {TABLE}")
         connection.close()
 
 
@@ -264,5 +274,6 @@ async def _redis() -> AsyncGenerator[Bare]:
     try:
         yield Bare(write, fetch)
     finally:
-        await client.delete(TABLE)
+        ours = [f"{{cqrs-health:{TABLE}}}:{key}" for key in ("beats", "kept", "last")]
+        await client.delete(TABLE, *ours)
         await client.aclose()

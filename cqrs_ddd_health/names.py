@@ -52,6 +52,9 @@ def fold(name: str) -> str:
 
 
 def _problem(name: str) -> str | None:
+    # What can be printed has none of those characters, and that is quickly told.
+    if name.isprintable() and 0 < len(name) <= MAX_NAME_LENGTH and not name.isspace():
+        return None
     if not name.strip():
         return "must not be empty or blank"
     if len(name) > MAX_NAME_LENGTH:

@@ -6,14 +6,15 @@ walk over them again and again.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import compress
 from typing import NamedTuple
 
-from cqrs_ddd_health.evaluation import Beat, Seen
+from cqrs_ddd_health.evaluation import Beat, Seen, is_fresh
 
-__all__ = ["Fleet", "seen_of"]
+__all__ = ["Fleet", "FleetNow", "Roster"]
 
 
 class Fleet(NamedTuple):
@@ -50,43 +51,94 @@ class Fleet(NamedTuple):
         columns = zip(self.ages, self.timeouts, self.intervals, strict=True)
         return [timeout > 0 and age <= timeout + interval for age, timeout, interval in columns]
 
-    def older(self, seconds: float) -> Fleet:
-        """Return them as old as they are after so many seconds, in which nobody looked.
 
-        One that was fresh stays so: it may have beaten meanwhile.
-        """
-        columns = zip(self.ages, self.timeouts, self.intervals, strict=True)
-        ages = [
-            age + seconds
-            if age + seconds <= (limit := timeout + interval) or age > limit or not timeout
-            else limit
-            for age, timeout, interval in columns
-        ]
-        return self._replace(ages=ages)
+class Roster(NamedTuple):
+    """Who is there. It changes rarely, and takes as long to tell as how they are."""
+
+    workers: Sequence[str] = ()
+    instances: Sequence[str] = ()
+    places: Mapping[str, Sequence[int]] = {}
+    """Where the beats of each worker are."""
+    repeated: AbstractSet[str] = frozenset()
+    """The workers of which two beats have the name of one instance."""
+
+    def of(self, fleet: Fleet) -> Roster:
+        """Return that of a fleet: the same, if it is of the same beats."""
+        workers, instances = fleet.workers, fleet.instances
+        if workers == self.workers and instances == self.instances:
+            return self
+        places: defaultdict[str, list[int]] = defaultdict(list)
+        for place, worker in enumerate(workers):
+            places[worker].append(place)
+        repeated = {
+            worker
+            for worker, theirs in places.items()
+            if len({instances[place] for place in theirs}) < len(theirs)
+        }
+        return Roster(workers, instances, dict(places), repeated)
 
 
-def seen_of(
-    fleet: Fleet, places: Sequence[int], fresh: Sequence[bool], stalled: Collection[int]
-) -> Seen:
-    """Return what is to be told of one worker, which has these places."""
-    living = list(compress(places, map(fresh.__getitem__, places)))
-    stale = (place for place in places if not fresh[place])
-    late = min(stale, key=fleet.ages.__getitem__, default=None)
-    return Seen(
-        instances=len(places),
-        fresh=len(living),
-        here=sum(map(fleet.local.__getitem__, living)),
-        doubles=_doubles(fleet, living),
-        stuck=sorted({fleet.instances[place] for place in stalled if fresh[place]}),
-        late=None if late is None else fleet.beat(late),
-    )
+_NOBODY = Roster()
+
+
+class FleetNow(NamedTuple):
+    """Beats, some seconds after they were as old as they say, in which nobody looked.
+
+    One that was fresh stays so: it may have beaten meanwhile.
+    """
+
+    fleet: Fleet
+    roster: Roster
+    fresh: Sequence[bool]
+    elapsed: float
+    here: Mapping[str, int]
+    """The workers that beat in this process, and how many of their beats here are fresh."""
+
+    @classmethod
+    def of(
+        cls, others: Fleet, elapsed: float, own: Sequence[Beat], roster: Roster = _NOBODY
+    ) -> FleetNow:
+        """Return what others did so many seconds ago, and beats of our own, which are of now."""
+        fleet = others.joined(
+            [beat._replace(age_seconds=beat.age_seconds - elapsed) for beat in own]
+        )
+        are_fresh = list(map(is_fresh, own))
+        here: Counter[str] = Counter()
+        for beat, is_one in zip(own, are_fresh, strict=True):
+            if beat.local:
+                here[beat.worker] += is_one
+        return cls(fleet, roster.of(fleet), [*others.freshness(), *are_fresh], elapsed, here)
+
+    def age(self, place: int) -> float:
+        """Return how old one of them is now."""
+        fleet, age = self.fleet, self.fleet.ages[place] + self.elapsed
+        if not self.fresh[place]:
+            return age
+        return min(age, fleet.timeouts[place] + fleet.intervals[place])
+
+    def beat(self, place: int) -> Beat:
+        """Return one of them as it is now."""
+        return self.fleet.beat(place)._replace(age_seconds=self.age(place))
+
+    def seen(self, worker: str, stalled: Collection[int]) -> Seen:
+        """Return what is to be told of one worker."""
+        fleet, fresh = self.fleet, self.fresh
+        places = self.roster.places.get(worker, ())
+        living = list(compress(places, map(fresh.__getitem__, places)))
+        stale = (place for place in places if not fresh[place])
+        late = min(stale, key=fleet.ages.__getitem__, default=None)
+        return Seen(
+            instances=len(places),
+            fresh=len(living),
+            here=self.here.get(worker, 0),
+            doubles=_doubles(fleet, living) if worker in self.roster.repeated else (),
+            stuck=sorted({fleet.instances[place] for place in stalled if fresh[place]}),
+            late=None if late is None else self.beat(late),
+        )
 
 
 def _doubles(fleet: Fleet, living: Sequence[int]) -> Sequence[str]:
     """Return the instance names under which more than one process lives."""
-    names = {fleet.instances[place] for place in living}
-    if len(names) == len(living):
-        return ()
     processes = {(fleet.instances[place], fleet.tokens[place]) for place in living}
     lives = Counter(name for name, _ in processes)
     return sorted(name for name, count in lives.items() if count > 1)

@@ -17,7 +17,7 @@ publisher has not published for two intervals is of a process that is gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -50,7 +50,13 @@ class BeatReader:
     """Remembers of each beat when it was seen to change. All times are our monotonic seconds."""
 
     def __init__(self) -> None:
-        self._seen: dict[_Key, _Seen] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew in a forked child, or after the store was exchanged."""
+        self._columns = StoredColumns()
+        self._seen: Sequence[_Seen] = ()
+        self._may_doubt = False
         self._looked_at = -inf
 
     def take(self, read: BeatsRead, began: float, now: float, own_token: str) -> Looked:
@@ -59,27 +65,42 @@ class BeatReader:
         `began` is when the store was asked, `now` when it had answered.
         """
         columns = _of_others(columns_of(read.beats), own_token)
-        keys = list(zip(columns.workers, columns.instances, columns.tokens, strict=True))
-        last = map(self._seen.get, keys)
         seen = [
             was
             if was is not None and was[0] == number
             else self._first_seen(number, now, was, is_ahead=stamp > read.server_now)
-            for was, number, stamp in zip(last, columns.numbers, columns.stamps, strict=True)
+            for was, number, stamp in zip(
+                self._last(columns), columns.numbers, columns.stamps, strict=True
+            )
         ]
-        self._seen = dict(zip(keys, seen, strict=True))
-        self._looked_at = began
-        return _looked(columns, seen, read.server_now, now)
+        self._columns, self._seen, self._looked_at = columns, seen, began
+        doubtful: Sequence[int] = ()
+        if self._may_doubt:
+            doubtful = [place for place, (_, _, _, is_doubtful) in enumerate(seen) if is_doubtful]
+            self._may_doubt = bool(doubtful)
+        return _looked(columns, seen, doubtful, read.server_now, now)
+
+    def _last(self, columns: StoredColumns) -> Iterable[_Seen | None]:
+        """Return what was seen of each of them at the last look."""
+        # Mostly they are the same, in the same order. To tell that takes less than to look each up.
+        if _names(columns) == _names(self._columns):
+            return self._seen
+        last = dict(zip(_keys(self._columns), self._seen, strict=True))
+        return map(last.get, _keys(columns))
 
     def _first_seen(self, number: int, now: float, last: _Seen | None, *, is_ahead: bool) -> _Seen:
         if last is None:
+            self._may_doubt = self._may_doubt or is_ahead
             return number, now, -inf, is_ahead
         return number, now, self._looked_at, False
 
-    def forget(self) -> None:
-        """Start anew in a forked child, or after the store was exchanged."""
-        self._seen = {}
-        self._looked_at = -inf
+
+def _names(columns: StoredColumns) -> tuple[Sequence[str], ...]:
+    return columns.workers, columns.instances, columns.tokens
+
+
+def _keys(columns: StoredColumns) -> Iterable[_Key]:
+    return zip(*_names(columns), strict=True)
 
 
 def _of_others(columns: StoredColumns, own_token: str) -> StoredColumns:
@@ -90,7 +111,13 @@ def _of_others(columns: StoredColumns, own_token: str) -> StoredColumns:
     return StoredColumns._make(list(compress(column, is_theirs)) for column in columns)
 
 
-def _looked(columns: StoredColumns, seen: Sequence[_Seen], server_now: float, now: float) -> Looked:
+def _looked(
+    columns: StoredColumns,
+    seen: Sequence[_Seen],
+    doubtful: Sequence[int],
+    server_now: float,
+    now: float,
+) -> Looked:
     """Return how old they are, but for those of which that cannot be told."""
     # `low` is never above `high`: the look at which a publish was first seen came after the other.
     ages = [
@@ -105,7 +132,7 @@ def _looked(columns: StoredColumns, seen: Sequence[_Seen], server_now: float, no
         for age, stamp, (_, at, before, _) in zip(columns.ages, columns.stamps, seen, strict=True)
     ]
     untold: set[int] = set()
-    for place in [place for place, (_, _, _, is_doubtful) in enumerate(seen) if is_doubtful]:
+    for place in doubtful:
         elapsed, interval = now - seen[place][1], columns.intervals[place]
         if elapsed < 2 * interval:
             untold.add(place)

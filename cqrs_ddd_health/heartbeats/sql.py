@@ -28,7 +28,14 @@ from cqrs_ddd_health.per_loop import PerLoop
 from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
 from cqrs_ddd_health.texts import hide, secrets_of_url
 
-from .rows import MAX_PRUNED, PUBLISHES_PER_PRUNE, key_of, read_of_columns, strings_of
+from .rows import (
+    MAX_PRUNED,
+    PUBLISHES_PER_PRUNE,
+    ColumnsReader,
+    columns_of_rows,
+    key_of,
+    strings_of,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Dialect
@@ -76,6 +83,7 @@ class SqlHeartbeatStore:
         self._statements = statements_of(self._dialect, namespace, max_rows)
         self._databases = PerLoop(self._open, _Database.close)
         self._publishes = count()
+        self._columns = ColumnsReader()
 
     def begin_process(self) -> None:
         """Start anew in a forked child: the connections are the parent's."""
@@ -98,12 +106,10 @@ class SqlHeartbeatStore:
 
         async with self._transaction() as connection:
             found = await connection.run_sync(fetched, self._statements.reads, self._max_rows)
-        if not found.rows:
-            return BeatsRead(found.clock, [])
-        columns: Sequence[Sequence[object]] = list(zip(*found.rows, strict=True))
+        columns = columns_of_rows(found.rows, len(StoredBeat._fields))
         if self._statements.texts_are_bytes:
             columns = list(map(strings_of, columns))
-        return read_of_columns(found.clock, columns, found.left_out)
+        return self._columns.read_of(found.clock, columns, found.left_out)
 
     async def retire(self, worker: str, instance: str, token: str) -> None:
         """Remove that one beat; do nothing if it is not held."""

@@ -73,6 +73,7 @@ TABLE = Table(
     Column("progress", BigInteger),
     Column("stamp", Double, nullable=False),
     Column("boot", Text),
+    sqlite_with_rowid=False,  # the key is all that rows are found by
     mysql_engine="InnoDB",
     mariadb_engine="InnoDB",
 )

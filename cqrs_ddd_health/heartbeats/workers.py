@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from heapq import nlargest
+from itertools import compress
+from operator import not_
 from typing import NamedTuple
 
 from cqrs_ddd_health.evaluation import (
@@ -30,7 +31,7 @@ from cqrs_ddd_health.options import (
 )
 from cqrs_ddd_health.transitions import Transition, transition
 
-from .fleet import Fleet, seen_of
+from .fleet import Fleet, FleetNow, Roster
 
 __all__ = ["Workers", "WorkersView", "instances_by_state"]
 
@@ -62,8 +63,7 @@ _UNEXPECTED = _Expectation(
 class _Moment(NamedTuple):
     """All that is known when workers are judged."""
 
-    fleet: Fleet
-    fresh: Sequence[bool]
+    beats: FleetNow
     now: float
     at: datetime
     unseen: bool
@@ -71,13 +71,13 @@ class _Moment(NamedTuple):
 
     def state(self, place: int) -> ComponentState:
         """Return how one instance is."""
-        if self.unseen and not self.fleet.local[place]:
+        if self.unseen and not self.beats.fleet.local[place]:
             return "degraded"
-        return "up" if self.fresh[place] else "down"
+        return "up" if self.beats.fresh[place] else "down"
 
     def badness(self, place: int) -> tuple[bool, float]:
         """Return what the worst has most of."""
-        return not self.fresh[place], self.fleet.ages[place]
+        return not self.beats.fresh[place], self.beats.age(place)
 
 
 class WorkersView(NamedTuple):
@@ -114,6 +114,7 @@ class Workers:
         self._lock = threading.RLock()
         self._states.clear()
         self._progress.clear()
+        self._roster = Roster()
 
     def expect(
         self,
@@ -175,31 +176,24 @@ class Workers:
         `others` are the beats of other processes, `elapsed` seconds ago as old as they say;
         `unseen` if the store was not readable.
         """
-        fleet = others.older(elapsed).joined(own)
-        moment = _Moment(fleet, fleet.freshness(), now, at, unseen)
+        beats = FleetNow.of(others, elapsed, own, self._roster)
+        moment = _Moment(beats, now, at, unseen)
+        self._roster = beats.roster
+        places = {**dict.fromkeys(self.expected, ()), **beats.roster.places}
         with self._lock:
-            places = self._places(fleet)
             for gone in self._states.keys() - places.keys():
                 del self._states[gone]
-            rows = tuple(self._row(worker, theirs, moment) for worker, theirs in places.items())
+            rows = tuple(self._row(worker, moment) for worker in places)
         shown = self._shown(places, moment)
         never = [self._never_seen(worker) for worker, theirs in places.items() if not theirs]
         records = (*never, *(_record(place, moment) for place in shown))
-        return WorkersView(rows, records, len(moment.fresh) - len(shown), places, moment)
+        omitted = len(moment.beats.fresh) - len(shown)
+        return WorkersView(rows, records, omitted, places, moment)
 
-    def _places(self, fleet: Fleet) -> dict[str, list[int]]:
-        found: defaultdict[str, list[int]] = defaultdict(list)
-        for worker in self._expected:
-            found[worker] = []
-        for place, worker in enumerate(fleet.workers):
-            found[worker].append(place)
-        return found
-
-    def _row(self, worker: str, places: Sequence[int], moment: _Moment) -> ComponentStatus:
-        expected = self._expected.get(worker, _UNEXPECTED)
-        fleet, at = moment.fleet, moment.at
-        stalled = self._stalled(worker, places, expected.stall_seconds, moment)
-        seen = seen_of(fleet, places, moment.fresh, stalled)
+    def _row(self, worker: str, moment: _Moment) -> ComponentStatus:
+        expected, at = self._expected.get(worker, _UNEXPECTED), moment.at
+        stalled = self._stalled(worker, expected.stall_seconds, moment)
+        seen = moment.beats.seen(worker, stalled)
         outcome = worker_outcome(
             seen,
             expected.min_instances,
@@ -208,8 +202,7 @@ class Workers:
             unseen=moment.unseen,
         )
         state = self._advance(worker, _dated(outcome, seen, at), at)
-        here = any(map(fleet.local.__getitem__, places))
-        default: tuple[Probe, ...] = ("ready",) if here else ()
+        default: tuple[Probe, ...] = ("ready",) if worker in moment.beats.here else ()
         return ComponentStatus(
             name=worker,
             kind="worker",
@@ -223,16 +216,14 @@ class Workers:
             details=outcome.details,
         )
 
-    def _stalled(
-        self, worker: str, places: Sequence[int], stall_seconds: float | None, moment: _Moment
-    ) -> Sequence[int]:
+    def _stalled(self, worker: str, stall_seconds: float | None, moment: _Moment) -> Sequence[int]:
         """Return those that are busy and whose count has not grown for so long."""
         if stall_seconds is None:
             return ()
-        fleet, now = moment.fleet, moment.now
+        fleet, now = moment.beats.fleet, moment.now
         stalled: list[int] = []
         known: set[tuple[str, str, str]] = set()
-        for place in places:
+        for place in moment.beats.roster.places.get(worker, ()):
             known.add(key := (worker, fleet.instances[place], fleet.tokens[place]))
             if fleet.phases[place] != BUSY:
                 self._progress.pop(key, None)
@@ -258,17 +249,17 @@ class Workers:
 
     def _shown(self, places: Mapping[str, Sequence[int]], moment: _Moment) -> Sequence[int]:
         """Return the youngest beat of each worker and the worst of all, the worst first."""
-        age = moment.fleet.ages.__getitem__
-        youngest = {min(theirs, key=age) for theirs in places.values() if theirs}
-        worst: list[int] = []
+        fresh, age = moment.beats.fresh, moment.beats.fleet.ages.__getitem__
+        shown = {min(theirs, key=age) for theirs in places.values() if theirs}
+        left = self._max_records
         for wanted in (False, True):  # the stale ones, and then the fresh
-            rest = (
-                place
-                for place, fresh in enumerate(moment.fresh)
-                if fresh is wanted and place not in youngest
-            )
-            worst += nlargest(self._max_records - len(worst), rest, key=age)
-        return sorted((*youngest, *worst), key=moment.badness, reverse=True)
+            if left and wanted in fresh:
+                these = compress(range(len(fresh)), fresh if wanted else map(not_, fresh))
+                worst = nlargest(left + len(shown), these, key=age)  # some are shown already
+                more = [place for place in worst if place not in shown][:left]
+                shown.update(more)
+                left -= len(more)
+        return sorted(shown, key=moment.badness, reverse=True)
 
     def _never_seen(self, worker: str) -> HeartbeatRecord:
         return HeartbeatRecord(worker=worker, state="down", timeout_seconds=self._timeout_seconds)
@@ -284,17 +275,17 @@ def _dated(outcome: Outcome, seen: Seen, at: datetime) -> Outcome:
 
 
 def _record(place: int, moment: _Moment) -> HeartbeatRecord:
-    beat = moment.fleet.beat(place)
+    fleet, age = moment.beats.fleet, moment.beats.age(place)
     return HeartbeatRecord(
-        worker=beat.worker,
-        instance=beat.instance,
+        worker=fleet.workers[place],
+        instance=fleet.instances[place],
         state=moment.state(place),
-        last_seen=moment.at - timedelta(seconds=beat.age_seconds),
-        age_seconds=beat.age_seconds,
-        timeout_seconds=beat.timeout_seconds,
-        publish_interval_seconds=beat.publish_interval_seconds,
-        phase=beat.phase,
-        progress=beat.progress,
+        last_seen=moment.at - timedelta(seconds=age),
+        age_seconds=age,
+        timeout_seconds=fleet.timeouts[place],
+        publish_interval_seconds=fleet.intervals[place],
+        phase=fleet.phases[place],
+        progress=fleet.progress[place],
     )
 
 

@@ -21,7 +21,7 @@ from cqrs_ddd_health.evaluation import (
     worker_outcome,
     worst,
 )
-from cqrs_ddd_health.heartbeats.fleet import Fleet, seen_of
+from cqrs_ddd_health.heartbeats.fleet import Fleet, FleetNow
 from cqrs_ddd_health.models import ComponentState, severity
 from cqrs_ddd_health.outcomes import outcome_of, outcome_of_error, timed_out
 
@@ -190,8 +190,7 @@ def test_a_beat_as_old_as_its_timeout_is_fresh() -> None:
 
 
 def seen(*beats: Beat) -> Seen:
-    fleet = Fleet().joined(beats)
-    return seen_of(fleet, range(len(beats)), fleet.freshness(), ())
+    return FleetNow.of(Fleet(), 0.0, beats).seen("outbox", ())
 
 
 @given(st.lists(st.floats(0, 200).map(beat), max_size=5), st.integers(1, 5), st.booleans())

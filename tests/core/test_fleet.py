@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqrs_ddd_health.evaluation import Beat, is_fresh
-from cqrs_ddd_health.heartbeats.fleet import Fleet, seen_of
+from cqrs_ddd_health.heartbeats.fleet import Fleet, FleetNow
 
 SECONDS = st.sampled_from([0.0, 0.5, 60.0, 60.5, 1e9])
 BEATS = st.lists(
@@ -40,21 +40,25 @@ def test_each_is_as_fresh_as_it_is_alone(beats: list[Beat]) -> None:
     assert Fleet().joined(beats).freshness() == list(map(is_fresh, beats))
 
 
-@given(BEATS, SECONDS)
-def test_what_nobody_looked_at_grows_older_but_not_stale(beats: list[Beat], seconds: float) -> None:
-    older = beats_of(Fleet().joined(beats).older(seconds))
-    for was, now in zip(beats, older, strict=True):
+@given(BEATS, BEATS, SECONDS)
+def test_what_nobody_looked_at_grows_older_but_not_stale(
+    others: list[Beat], own: list[Beat], seconds: float
+) -> None:
+    now = FleetNow.of(Fleet().joined(others), seconds, own)
+    assert list(now.fresh) == [is_fresh(beat) for beat in (*others, *own)]
+    for place, was in enumerate(others):
         limit = was.timeout_seconds + was.publish_interval_seconds
         full = was.age_seconds + seconds
-        assert is_fresh(now) is is_fresh(was)
-        assert now == was._replace(age_seconds=min(full, limit) if is_fresh(was) else full)
+        age = min(full, limit) if is_fresh(was) else full
+        assert now.beat(place) == was._replace(age_seconds=age)
+    for place, beat in enumerate(own, len(others)):
+        assert now.beat(place) == beat
 
 
 @given(BEATS)
 def test_what_is_seen_of_a_worker(beats: list[Beat]) -> None:
-    fleet = Fleet().joined(beats)
     places = range(len(beats))
-    seen = seen_of(fleet, places, fleet.freshness(), places)
+    seen = FleetNow.of(Fleet(), 0.0, beats).seen("outbox", places)
     living = [beat for beat in beats if is_fresh(beat)]
     stale = [beat for beat in beats if not is_fresh(beat)]
     tokens = {name: {beat.token for beat in living if beat.instance == name} for name in "abc"}

@@ -81,10 +81,10 @@ def test_what_left_the_store_is_forgotten() -> None:
     reader = BeatReader()
     ages(reader, 0.0, 100.0, stored())
     ages(reader, 1.0, 101.0)
-    assert reader._seen == {}
+    assert not reader._seen
     ages(reader, 1.0, 101.0, stored())
     reader.forget()
-    assert reader._seen == {}
+    assert not reader._seen
 
 
 class Simulation:
