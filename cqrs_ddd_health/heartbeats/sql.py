@@ -151,15 +151,13 @@ class _Database:
 
         from .sql_connections import prepare_connection
 
-        options: dict[str, object] = {}
+        # Looked at before it is used: a restart of the server is no failure.
+        options: dict[str, object] = {"pool_pre_ping": True}
         if url.get_backend_name() == "sqlite":
             # Whoever writes locks first, and waits for the lock: 5 s, unless the URL says another
             # timeout. A lock that is only taken after something was read fails at once.
             options = {"connect_args": {"isolation_level": "IMMEDIATE"}}
-        # Looked at before it is used: a restart of the server is no failure.
-        self.engine: AsyncEngine = create_async_engine(
-            url, pool_size=1, max_overflow=0, pool_pre_ping=True, **options
-        )
+        self.engine: AsyncEngine = create_async_engine(url, pool_size=1, max_overflow=0, **options)
         prepare = partial(prepare_connection, url.get_backend_name())
         event.listen(self.engine.sync_engine, "connect", prepare)
         self.has_table = False
