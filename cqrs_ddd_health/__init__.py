@@ -5,6 +5,8 @@ The names below are imported when they are first used; until then this package c
 
 from __future__ import annotations
 
+from .lazily import imported
+
 TYPE_CHECKING = False  # as that of typing, which type checkers know too, without its import
 
 if TYPE_CHECKING:
@@ -152,15 +154,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    from importlib import import_module
-
-    try:
-        module = _MODULES[name]
-    except KeyError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    value: object = getattr(import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
+    return imported(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ from .floors import imports_of, modules_of, violations
 PACKAGE = "cqrs_ddd_health"
 FLOORS = (
     (
+        "lazily",
         "errors",
         "names",
         "texts",

@@ -233,7 +233,7 @@ def test_a_probe_of_a_file_imports_less_than_one_of_a_url(file: Path) -> None:
     )
     modules = set(done.stdout.split())
     ours = {name for name in modules if name.startswith("cqrs_ddd_health")}
-    own = ("cli", "heartbeat_file", "terminal")
+    own = ("cli", "heartbeat_file", "lazily", "terminal")
     assert ours == {"cqrs_ddd_health", *(f"cqrs_ddd_health.{name}" for name in own)}
     assert {name.partition(".")[0] for name in modules - ours} <= sys.stdlib_module_names
     assert modules.isdisjoint({"asyncio", "http.client", "ssl", "threading", "typing"})

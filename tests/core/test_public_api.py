@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import cqrs_ddd_health
+from cqrs_ddd_health import checks
 
 from .floors import modules_of
 
@@ -35,6 +36,7 @@ NEEDS_EXTRAS = {
     "heartbeats.sql_connections",
     "heartbeats.sql_statements",
 }
+LAZY = [cqrs_ddd_health, checks]
 MODULES = {name: text for name, text in modules_of(PACKAGE).items() if name not in NEEDS_EXTRAS}
 
 
@@ -87,12 +89,12 @@ def test_everything_public_is_described(module: str) -> None:
 @pytest.mark.parametrize("name", cqrs_ddd_health.__all__)
 def test_every_name_of_the_package_resolves(name: str) -> None:
     assert getattr(cqrs_ddd_health, name) is not None
-    assert name in dir(cqrs_ddd_health)
     assert getattr(cqrs_ddd_health, name) is getattr(cqrs_ddd_health, name)
 
 
-def test_every_name_is_imported_for_type_checkers_too() -> None:
-    text = MODULES[""]
+@pytest.mark.parametrize("package", LAZY)
+def test_every_name_is_imported_for_type_checkers_too(package: ModuleType) -> None:
+    text = MODULES[package.__name__.removeprefix("cqrs_ddd_health").removeprefix(".")]
     seen = {
         name.asname
         for node in ast.walk(ast.parse(text))
@@ -100,12 +102,18 @@ def test_every_name_is_imported_for_type_checkers_too() -> None:
         for name in node.names
         if name.asname
     }
-    assert seen == set(cqrs_ddd_health.__all__) - {"__version__"}
+    assert seen == set(package.__all__) - {"__version__"}
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="'cqrs_ddd_health' has no attribute 'Nope'"):
-        getattr(cqrs_ddd_health, "Nope")  # noqa: B009 - the name is what is tested
+@pytest.mark.parametrize("package", LAZY)
+def test_every_name_of_a_lazy_package_is_listed(package: ModuleType) -> None:
+    assert set(package.__all__) <= set(dir(package))
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_an_unknown_name_is_an_attribute_error(package: ModuleType) -> None:
+    with pytest.raises(AttributeError, match=f"'{package.__name__}' has no attribute 'Nope'"):
+        getattr(package, "Nope")  # noqa: B009 - the name is what is tested
 
 
 def test_the_contracts_import_paths() -> None:
@@ -117,8 +125,8 @@ def test_the_contracts_import_paths() -> None:
 
 
 def modules_after(code: str) -> set[str]:
-    """Return the top-level modules of a new interpreter after it ran `code`."""
-    shown = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    """Return the modules of a new interpreter after it ran `code`."""
+    shown = f"{code}\nimport sys\nprint(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", shown], check=True, capture_output=True, text=True, timeout=60
     )
@@ -129,6 +137,12 @@ def test_the_import_alone_imports_nothing() -> None:
     before = modules_after("")
     after = modules_after("import cqrs_ddd_health")
     assert {"pydantic", "pydantic_settings", "asyncio"}.isdisjoint(after - before)
+
+
+def test_a_registry_imports_no_check_that_nobody_registered() -> None:
+    kinds = "broker", "database", "disk", "event_loop", "http", "memory", "migrations", "redis"
+    after = modules_after("from cqrs_ddd_health import HealthRegistry; HealthRegistry()")
+    assert after.isdisjoint(f"cqrs_ddd_health.checks.{kind}" for kind in kinds)
 
 
 def test_a_registry_imports_no_optional_dependency() -> None:
