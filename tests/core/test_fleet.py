@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqrs_ddd_health.evaluation import Beat, is_fresh
-from cqrs_ddd_health.heartbeats.fleet import Fleet, FleetNow
+from cqrs_ddd_health.heartbeats.fleet import Fleet, FleetNow, Roster
 
 SECONDS = st.sampled_from([0.0, 0.5, 60.0, 60.5, 1e9])
 BEATS = st.lists(
@@ -71,3 +71,10 @@ def test_what_is_seen_of_a_worker(beats: list[Beat]) -> None:
     else:
         assert seen.late in stale
         assert seen.late.age_seconds == min(beat.age_seconds for beat in stale)
+
+
+@given(BEATS, BEATS)
+def test_who_is_there_is_told_anew_if_it_has_changed(before: list[Beat], now: list[Beat]) -> None:
+    known, fleet = Roster().of(Fleet().joined(before)), Fleet().joined(now)
+    assert known.of(fleet) == Roster().of(fleet)
+    assert known.of(Fleet().joined(before)) is known

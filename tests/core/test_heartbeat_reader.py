@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cqrs_ddd_health import BeatsRead, StoredBeat
 from cqrs_ddd_health.heartbeats.reader import BeatReader
@@ -85,6 +87,28 @@ def test_what_left_the_store_is_forgotten() -> None:
     ages(reader, 1.0, 101.0, stored())
     reader.forget()
     assert not reader._seen
+
+
+@given(
+    st.permutations(range(4)),
+    st.permutations(range(4)),
+    st.sets(st.integers(0, 3)),
+    st.sampled_from([(), ("new",)]),
+)
+def test_in_whatever_order_they_come_each_keeps_its_history(
+    first: list[int], then: list[int], again: set[int], more: tuple[str, ...]
+) -> None:
+    def all_of(order: list[int], *numbers: int) -> list[StoredBeat]:
+        return [stored(token=f"{name}", age=name, number=numbers[name]) for name in order]
+
+    reader = BeatReader()
+    ages(reader, 0.0, 100.0, *all_of(first, 0, 10, 20, 30))
+    ages(reader, 1.0, 101.0, *all_of(first, 1, 11, 21, 31))
+    # The store's clock has jumped: nothing but what was seen before tells how old they are.
+    beats = all_of(then, *(10 * name + 1 + (name in again) for name in range(4)))
+    beats += [stored(token=name, stamp=3_999.0) for name in more]
+    told = [name + (9.0 if name in again else 10.0) for name in then] + [1.0 for _ in more]
+    assert ages(reader, 10.0, 4_000.0, *beats) == told
 
 
 class Simulation:
