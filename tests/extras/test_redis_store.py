@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncGenerator
 from typing import Any
 from uuid import uuid4
@@ -14,12 +13,13 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError, StoredBeat
+from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError
 from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
 from cqrs_ddd_health.testing import HeartbeatStoreConformance
-from tests.beats import GARBAGE_NAMES, NAMES, beat, loop_in_thread, numbers
+from tests.beats import GARBAGE_NAMES, beat, numbers
 from tests.clients import aged, async_redis, tell
 from tests.servers import OwnRedis, shared_servers
+from tests.store_cases import SharedStoreCases
 
 OURS = "own"
 PLACES = [
@@ -97,69 +97,16 @@ class TestConformance(HeartbeatStoreConformance):
         await aged(self.place.client, store._keys, seconds)
 
 
+class TestShared(SharedStoreCases):
+    pass
+
+
 # --- what is published
 
 
-async def test_names_that_could_be_taken_for_each_other_are_kept_apart(place: Place) -> None:
-    store = place.store()
-    published = [beat(name, other, name) for name in NAMES for other in NAMES]
-    await store.publish(published)
-    read = await store.read()
-    assert sorted(held[:3] for held in read.beats) == sorted(sent[:3] for sent in published)
-    assert read.dropped == 0
-    for name in NAMES:
-        await store.retire(name, "a", name)
-    assert len((await store.read()).beats) == len(published) - len(NAMES)
-
-
-async def test_the_longest_that_a_beat_may_be_is_not_too_long(place: Place) -> None:
-    store = place.store()
-    name = "🩺" * 128
-    sent = StoredBeat(name, name, name, 2**53 - 1, 0.1 + 0.2, 1e10, 1 / 3, name, 2**53 - 1)
-    await store.publish([sent])
-    (held,) = (await store.read()).beats
-    assert held._replace(stamp=0.0) == sent
-
-
-async def test_seconds_that_are_whole_are_seconds_all_the_same(place: Place) -> None:
-    store = place.store()
-    await store.publish([StoredBeat("worker", "instance", "token", 1, 0, 60, 5)])
-    (held,) = (await store.read()).beats
-    assert held[3:7] == (1, 0.0, 60.0, 5.0)
-
-
-@pytest.mark.parametrize("name", ["}", "{", "a}:beats", " ", "*"])
-async def test_stores_with_another_namespace_see_nothing_of_it(place: Place, name: str) -> None:
-    ours, others = place.store(), place.store(name)
-    await ours.publish([beat()])
-    assert (await others.read()).beats == []
-    await others.publish([beat(publish_number=7)])
-    await others.retire("worker", "instance", "token")
-    assert numbers(await ours.read()) == {("worker", "instance", "token"): 1}
-
-
-async def test_an_empty_publish_says_nothing(place: Place) -> None:
+async def test_an_empty_publish_leaves_no_key(place: Place) -> None:
     await place.store().publish([])
     assert await place.keys() == []
-
-
-async def test_eight_writers_of_the_same_beats(place: Place) -> None:
-    async def write(writer: int) -> None:
-        store = place.store()
-        for number in range(12):
-            batch = [
-                beat(f"worker {row % 5}", f"{row}", token, number)
-                for row in range(40)
-                for token in ("shared", f"of {writer}")
-            ]
-            random.shuffle(batch)
-            await store.publish(batch)
-            await store.retire("worker 0", "0", f"of {writer}")
-
-    await asyncio.gather(*(write(writer) for writer in range(8)))
-    read = await place.store().read()
-    assert (len(read.beats), read.dropped) == (40 + 8 * 39, 0)
-    assert set(numbers(read).values()) == {11}
 
 
 # --- what is read
@@ -251,12 +198,6 @@ async def test_of_too_many_those_that_are_gone_meanwhile_are_counted(place: Plac
     assert (await store.read())[1:] == ([], 4)
 
 
-async def test_the_clock_is_there_without_any_beat(place: Place) -> None:
-    first, second = await place.store().read(), await place.store().read()
-    assert 0 < first.server_now <= second.server_now
-    assert (first.beats, first.dropped) == ([], 0)
-
-
 # --- what is removed
 
 
@@ -311,17 +252,6 @@ async def test_what_is_retired_leaves_nothing(place: Place) -> None:
 
 
 # --- connections
-
-
-async def test_two_loops_have_a_client_each_and_close_ends_both(place: Place) -> None:
-    store = place.store()
-    with loop_in_thread() as loop:
-        await asyncio.gather(
-            store.publish([beat("here")]), loop.run(store.publish([beat("there")]))
-        )
-        assert {held.worker for held in (await loop.run(store.read())).beats} == {"here", "there"}
-        await store.close()
-    assert len((await store.read()).beats) == 2
 
 
 async def test_a_process_that_begins_leaves_the_parents_connection(place: Place) -> None:

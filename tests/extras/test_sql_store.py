@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import sqlite3
 import subprocess
 import sys
@@ -19,12 +18,13 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError, StoredBeat
+from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError
 from cqrs_ddd_health.heartbeats import sql_statements
 from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore, ddl
 from cqrs_ddd_health.testing import HeartbeatStoreConformance
-from tests.beats import GARBAGE_NAMES, NAMES, age, beat, loop_in_thread, numbers
+from tests.beats import GARBAGE_NAMES, age, beat, numbers
 from tests.servers import OwnPostgres, shared_servers
+from tests.store_cases import SharedStoreCases
 
 DRIVERS = {"postgresql": ("asyncpg", "psycopg"), "mariadb": ("aiomysql",)}
 SQLITE = "sqlite"
@@ -152,67 +152,11 @@ class TestConformance(HeartbeatStoreConformance):
         )
 
 
+class TestShared(SharedStoreCases):
+    pass
+
+
 # --- what is published
-
-
-async def test_names_that_a_database_may_take_for_each_other_are_kept_apart(place: Place) -> None:
-    store = place.store()
-    published = [beat(name, other, name) for name in NAMES for other in NAMES]
-    await store.publish(published)
-    read = await store.read()
-    assert sorted(held[:3] for held in read.beats) == sorted(sent[:3] for sent in published)
-    assert read.dropped == 0
-    for name in NAMES:
-        await store.retire(name, "a", name)
-    assert len((await store.read()).beats) == len(published) - len(NAMES)
-
-
-async def test_stores_with_another_namespace_see_nothing_of_it(place: Place) -> None:
-    ours, others = place.store(), place.store(" ")
-    await ours.publish([beat()])
-    assert (await others.read()).beats == []
-    await others.publish([beat(publish_number=7)])
-    await others.retire("worker", "instance", "token")
-    assert numbers(await ours.read()) == {("worker", "instance", "token"): 1}
-
-
-async def test_an_empty_publish_says_nothing(place: Place) -> None:
-    store = place.store()
-    await store.publish([])
-    assert (await store.read()).beats == []
-
-
-async def test_the_later_of_two_beats_in_one_batch_is_held(place: Place) -> None:
-    store = place.store()
-    await store.publish([beat(), beat("other"), beat(publish_number=2)])
-    assert numbers(await store.read())["worker", "instance", "token"] == 2
-
-
-async def test_all_that_a_beat_says_is_kept_to_the_last_digit(place: Place) -> None:
-    store = place.store()
-    sent = StoredBeat("w", "i", "t", 2**53 - 1, 0.1 + 0.2, 1 / 3, 1e-9, "a phase", 2**53 - 1)
-    await store.publish([sent])
-    (held,) = (await store.read()).beats
-    assert held._replace(stamp=0.0) == sent
-
-
-async def test_eight_writers_of_the_same_rows_do_not_fail_each_other(place: Place) -> None:
-    async def write(writer: int) -> None:
-        store = place.store()
-        for number in range(12):
-            batch = [
-                beat(f"worker {row % 5}", f"{row}", token, number)
-                for row in range(40)
-                for token in ("shared", f"of {writer}")
-            ]
-            random.shuffle(batch)
-            await store.publish(batch)
-            await store.retire("worker 0", "0", f"of {writer}")
-
-    await asyncio.gather(*(write(writer) for writer in range(8)))
-    read = await place.store().read()
-    assert (len(read.beats), read.dropped) == (40 + 8 * 39, 0)
-    assert set(numbers(read).values()) == {11}
 
 
 WRITER = """
@@ -336,13 +280,6 @@ async def test_of_too_many_rows_those_published_last_are_read_and_the_rest_is_co
     read = await store.read()
     assert {held.instance for held in read.beats} == {"0", "2", "4"}
     assert read.dropped == 2
-
-
-async def test_the_clock_is_there_without_any_row(place: Place) -> None:
-    store = place.store()
-    first, second = await store.read(), await store.read()
-    assert 0 < first.server_now <= second.server_now
-    assert first.dropped == 0
 
 
 # --- what is removed
@@ -537,17 +474,6 @@ def test_the_statement_that_makes_the_table(name: str, words: str) -> None:
 
 
 # --- connections
-
-
-async def test_two_loops_have_a_connection_each_and_close_ends_both(place: Place) -> None:
-    store = place.store()
-    with loop_in_thread() as loop:
-        await asyncio.gather(
-            store.publish([beat("here")]), loop.run(store.publish([beat("there")]))
-        )
-        assert {held.worker for held in (await loop.run(store.read())).beats} == {"here", "there"}
-        await store.close()
-    assert len((await store.read()).beats) == 2
 
 
 async def test_many_calls_at_once_take_turns_on_one_connection(place: Place) -> None:
