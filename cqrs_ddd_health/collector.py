@@ -206,15 +206,19 @@ class HealthCollector:
             yield (what,), left_out[what]
 
     def _gauge(self, described: _Described, samples: _Samples = ()) -> Metric:
-        name, words, labels, unit = described
-        family = GaugeMetricFamily(name, words + self._remark, labels=labels, unit=unit)
-        for values, value in samples:
-            family.add_metric(values, value)
-        return family
+        return self._filled(GaugeMetricFamily, described, samples)
 
     def _counter(self, described: _Described, samples: _Samples = ()) -> Metric:
+        return self._filled(CounterMetricFamily, described, samples)
+
+    def _filled(
+        self,
+        kind: type[GaugeMetricFamily | CounterMetricFamily],
+        described: _Described,
+        samples: _Samples,
+    ) -> Metric:
         name, words, labels, unit = described
-        family = CounterMetricFamily(name, words + self._remark, labels=labels, unit=unit)
+        family = kind(name, words + self._remark, labels=labels, unit=unit)
         for values, value in samples:
             family.add_metric(values, value)
         return family

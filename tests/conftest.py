@@ -16,6 +16,9 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from tests.servers import OwnKafka, OwnNats, OwnPostgres, OwnRedis
 
+# They are no test module, and are to say as much when they fail.
+pytest.register_assert_rewrite("tests.store_cases")
+
 
 # A shell without job control has what it starts in the background ignore Ctrl-C, and so would
 # everything that the tests start.
