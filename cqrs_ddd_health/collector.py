@@ -70,6 +70,11 @@ _STATE = _Described(
     "Whether a component is in that state (1) or not (0): up, degraded or down.",
     ("component", "state"),
 )
+_CRITICAL = _Described(
+    "cqrs_health_component_critical",
+    "Whether the service is unhealthy while a component is down (1) or degraded at most (0).",
+    ("component",),
+)
 _DURATION = _Described(
     "cqrs_health_check_duration_seconds",
     "How long the runs of a check took.",
@@ -159,6 +164,7 @@ class HealthCollector:
         yield self._gauge(_STATUS)
         yield self._gauge(_READY)
         yield self._gauge(_STATE)
+        yield self._gauge(_CRITICAL)
         yield self._durations({})
         yield self._counter(_FAILURES)
         yield self._gauge(_CHECKED)
@@ -179,6 +185,7 @@ class HealthCollector:
         yield self._gauge(_STATUS, [((), _SEVERITY[shown.status])])
         yield self._gauge(_READY, [((), measured.ready)])
         yield self._gauge(_STATE, _states(rows))
+        yield self._gauge(_CRITICAL, (((name,), row.critical) for name, row in rows.items()))
         yield self._durations(runs)
         yield self._counter(_FAILURES, _failures(runs))
         yield self._gauge(_CHECKED, _checked(shown.components, runs))
@@ -237,9 +244,13 @@ def _worst_rows(rows: Iterable[ComponentStatus]) -> _Rows:
     worst: dict[str, ComponentStatus] = {}
     for row in rows:
         other = worst.get(row.name)
-        if other is None or severity(row.state) > severity(other.state):
+        if other is None or _weight(row) > _weight(other):
             worst[row.name] = row
     return worst
+
+
+def _weight(row: ComponentStatus) -> tuple[int, bool]:
+    return severity(row.state), row.critical
 
 
 def _workers(rows: Iterable[ComponentStatus]) -> _Rows:

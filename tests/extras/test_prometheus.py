@@ -45,6 +45,7 @@ NAMES = [
     "cqrs_health_status",
     "cqrs_health_ready",
     "cqrs_health_component_state",
+    "cqrs_health_component_critical",
     "cqrs_health_check_duration_seconds",
     "cqrs_health_check_failures",
     "cqrs_health_last_check_timestamp_seconds",
@@ -123,6 +124,7 @@ async def test_the_status_and_the_state(
     states = ("up", "degraded", "down")
     found = [it.value("component_state", component="database", state=each) for each in states]
     assert found == [float(each == state) for each in states]
+    assert it.value("component_critical", component="database") == critical
 
 
 @pytest.mark.parametrize(
@@ -298,7 +300,7 @@ async def test_names_beyond_the_limit_are_left_out_and_counted() -> None:
     assert it.value("dropped_total", what="workers") == 3
     # What is broken is named before what is not, and no worker takes the place of a check.
     chosen = ["check 0", "check 1", "check 4"]
-    for name in ("component_up", "component_state", "check_duration_seconds_bucket"):
+    for name in ("component_up", "component_critical", "check_duration_seconds_bucket"):
         assert it.labels(name, "component") == chosen
     for name in ("check_failures_total", "last_check_timestamp_seconds"):
         assert it.labels(name, "component") == chosen

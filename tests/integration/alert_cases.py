@@ -53,6 +53,10 @@ def _up(component: str = "database", **labels: str) -> str:
     return _of("cqrs_health_component_up", component=component, **labels)
 
 
+def _critical(component: str = "database", **labels: str) -> str:
+    return _of("cqrs_health_component_critical", component=component, **labels)
+
+
 def _age(**labels: str) -> str:
     return _of("cqrs_health_heartbeat_age_seconds", worker="outbox", **labels)
 
@@ -98,11 +102,73 @@ CASES = (
     Case("CqrsHealthComponentDown", "not after a blip", "120s", {_up(): "1x3 0x1 1x20"}),
     Case("CqrsHealthComponentDown", "not in another job", "120s", {_up(job="other"): "0x20"}),
     Case(
+        "CqrsHealthComponentDown",
+        "it is critical",
+        "90s",
+        {_up(): "0x20", _critical(): "1x20"},
+        _DOWN,
+    ),
+    Case(
+        "CqrsHealthComponentDown",
+        "it is critical to one of two",
+        "90s",
+        {
+            _up(): "0x20",
+            _critical(): "0x20",
+            _up(instance="b:9000"): "0x20",
+            _critical(instance="b:9000"): "1x20",
+        },
+        _DOWN,
+    ),
+    Case(
+        "CqrsHealthComponentDown",
+        "not if it is not critical",
+        "120s",
+        {_up(): "0x20", _critical(): "0x20", _critical("redis"): "1x20"},
+    ),
+    Case(
+        "CqrsHealthNoncriticalDown",
+        "if it is not critical",
+        "90s",
+        {_up(): "1x3 0x20", _critical(): "0x20", _critical("redis"): "1x20"},
+        Fires("warning", "1", "database"),
+    ),
+    Case(
+        "CqrsHealthNoncriticalDown",
+        "not at one evaluation",
+        "60s",
+        {_up(): "1x3 0x20", _critical(): "0x20"},
+    ),
+    Case(
+        "CqrsHealthNoncriticalDown",
+        "not if it is critical, or up",
+        "120s",
+        {_up(): "0x20", _critical(): "1x20", _up("redis"): "1x20", _critical("redis"): "0x20"},
+    ),
+    Case("CqrsHealthNoncriticalDown", "not if nobody says so", "120s", {_up(): "0x20"}),
+    Case(
         "CqrsHealthHeartbeatOld",
         "after twice the timeout",
         "150s",
         {_age(): "0+15x20"},
         Fires("critical", "2m 30s", "outbox", "outbox"),
+    ),
+    Case(
+        "CqrsHealthHeartbeatOld",
+        "if it is critical to one of two",
+        "150s",
+        {
+            _age(): "0+15x20",
+            _critical("outbox"): "0x20",
+            _critical("outbox", instance="b:9000"): "1x20",
+        },
+        Fires("critical", "2m 30s", "outbox", "outbox"),
+    ),
+    Case(
+        "CqrsHealthHeartbeatOld",
+        "not if it is not critical",
+        "150s",
+        {_age(): "0+15x20", _critical("outbox"): "0x20", _critical("sagas"): "1x20"},
     ),
     Case("CqrsHealthHeartbeatOld", "not before", "120s", {_age(): "0+15x20"}),
     Case(
@@ -117,6 +183,12 @@ CASES = (
         "90s",
         {_instances(): "1x20", _up("outbox"): "1x3 0x20"},
         Fires("critical", "1", "outbox"),
+    ),
+    Case(
+        "CqrsHealthWorkerBelowMinimum",
+        "not if it is not critical",
+        "90s",
+        {_instances(): "1x20", _up("outbox"): "0x20", _critical("outbox"): "0x20"},
     ),
     Case(
         "CqrsHealthWorkerBelowMinimum",

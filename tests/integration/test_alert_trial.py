@@ -143,7 +143,7 @@ def test_each_expression_is_understood_and_what_it_selects_is_there(trial: Trial
     groups: list[Any] = []
     eventually_sync(lambda: _evaluated(groups, trial.prometheus.get("/rules")["groups"]))
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 10
+    assert len(rules) == 11
     for rule in rules:
         assert (rule["health"], rule.get("lastError", "")) == ("ok", "")
         trial.prometheus.query(rule["query"])

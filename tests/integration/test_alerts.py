@@ -225,6 +225,18 @@ def alert(name: str, component: str | None = None, job: str = JOB) -> dict[str, 
             [alert("ComponentDown", "database", "other"), alert("ReadyFlapping")],
             {"ComponentDown", "ReadyFlapping"},
         ),
+        (
+            [alert("ComponentDown", "database"), alert("NoncriticalDown", "database")],
+            {"ComponentDown"},
+        ),
+        (
+            [alert("NoncriticalDown", "database"), alert("CheckSlow", "database")],
+            {"NoncriticalDown"},
+        ),
+        (
+            [alert("NoncriticalDown", "store"), alert("StoreFailing", "store")],
+            {"StoreFailing"},
+        ),
         ([alert("NoData"), alert("TargetDown")], {"NoData"}),
         ([alert("CheckHung"), alert("StoreFailing")], {"CheckHung", "StoreFailing"}),
     ],
