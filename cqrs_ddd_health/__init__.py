@@ -153,8 +153,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    return imported(__name__, _MODULES, name)
+if not TYPE_CHECKING:  # a type checker knows all names, and then finds those that are wrong
+
+    def __getattr__(name: str) -> object:
+        return imported(globals(), _MODULES, name)
 
 
 def __dir__() -> list[str]:

@@ -55,7 +55,8 @@ def _problem(name: str) -> str | None:
     # What can be printed has none of those characters, and that is quickly told.
     if name.isprintable() and 0 < len(name) <= MAX_NAME_LENGTH and not name.isspace():
         return None
-    if not name.strip():
+    # To ECMAScript, and so to many a JSON Schema, the byte order mark is blank too.
+    if not name.replace("\ufeff", " ").strip():
         return "must not be empty or blank"
     if len(name) > MAX_NAME_LENGTH:
         return f"must have at most {MAX_NAME_LENGTH} characters, not {len(name)}"

@@ -51,6 +51,20 @@ class Fleet(NamedTuple):
         columns = zip(self.ages, self.timeouts, self.intervals, strict=True)
         return [timeout > 0 and age <= timeout + interval for age, timeout, interval in columns]
 
+    def older(self, seconds: float) -> Fleet:
+        """Return them as old as they are after so many seconds, in which nobody looked.
+
+        One that was fresh stays so: it may have beaten meanwhile.
+        """
+        columns = zip(self.ages, self.timeouts, self.intervals, strict=True)
+        ages = [
+            age + seconds
+            if age + seconds <= (limit := timeout + interval) or age > limit or not timeout
+            else limit
+            for age, timeout, interval in columns
+        ]
+        return self._replace(ages=ages)
+
 
 class Roster(NamedTuple):
     """Who is there. It changes rarely, and takes as long to tell as how they are."""
@@ -82,15 +96,11 @@ _NOBODY = Roster()
 
 
 class FleetNow(NamedTuple):
-    """Beats, some seconds after they were as old as they say, in which nobody looked.
-
-    One that was fresh stays so: it may have beaten meanwhile.
-    """
+    """Beats as they are now, and what is told of all of them at once."""
 
     fleet: Fleet
     roster: Roster
     fresh: Sequence[bool]
-    elapsed: float
     here: Mapping[str, int]
     """The workers that beat in this process, and how many of their beats here are fresh."""
 
@@ -98,27 +108,16 @@ class FleetNow(NamedTuple):
     def of(
         cls, others: Fleet, elapsed: float, own: Sequence[Beat], roster: Roster = _NOBODY
     ) -> FleetNow:
-        """Return what others did so many seconds ago, and beats of our own, which are of now."""
-        fleet = others.joined(
-            [beat._replace(age_seconds=beat.age_seconds - elapsed) for beat in own]
-        )
-        are_fresh = list(map(is_fresh, own))
+        """Return what others did so many seconds ago, and beats of our own, which are of now.
+
+        `roster` is who was there before.
+        """
+        fleet = others.older(elapsed).joined(own)
         here: Counter[str] = Counter()
-        for beat, is_one in zip(own, are_fresh, strict=True):
+        for beat in own:
             if beat.local:
-                here[beat.worker] += is_one
-        return cls(fleet, roster.of(fleet), [*others.freshness(), *are_fresh], elapsed, here)
-
-    def age(self, place: int) -> float:
-        """Return how old one of them is now."""
-        fleet, age = self.fleet, self.fleet.ages[place] + self.elapsed
-        if not self.fresh[place]:
-            return age
-        return min(age, fleet.timeouts[place] + fleet.intervals[place])
-
-    def beat(self, place: int) -> Beat:
-        """Return one of them as it is now."""
-        return self.fleet.beat(place)._replace(age_seconds=self.age(place))
+                here[beat.worker] += is_fresh(beat)
+        return cls(fleet, roster.of(fleet), fleet.freshness(), here)
 
     def seen(self, worker: str, stalled: Collection[int]) -> Seen:
         """Return what is to be told of one worker."""
@@ -133,7 +132,7 @@ class FleetNow(NamedTuple):
             here=self.here.get(worker, 0),
             doubles=_doubles(fleet, living) if worker in self.roster.repeated else (),
             stuck=sorted({fleet.instances[place] for place in stalled if fresh[place]}),
-            late=None if late is None else self.beat(late),
+            late=None if late is None else fleet.beat(late),
         )
 
 

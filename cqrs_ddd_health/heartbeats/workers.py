@@ -77,7 +77,7 @@ class _Moment(NamedTuple):
 
     def badness(self, place: int) -> tuple[bool, float]:
         """Return what the worst has most of."""
-        return not self.beats.fresh[place], self.beats.age(place)
+        return not self.beats.fresh[place], self.beats.fleet.ages[place]
 
 
 class WorkersView(NamedTuple):
@@ -179,10 +179,12 @@ class Workers:
         beats = FleetNow.of(others, elapsed, own, self._roster)
         moment = _Moment(beats, now, at, unseen)
         self._roster = beats.roster
-        places = {**dict.fromkeys(self.expected, ()), **beats.roster.places}
         with self._lock:
+            places = {**dict.fromkeys(self._expected, ()), **beats.roster.places}
             for gone in self._states.keys() - places.keys():
                 del self._states[gone]
+            for key in [key for key in self._progress if key[0] not in places]:
+                del self._progress[key]
             rows = tuple(self._row(worker, moment) for worker in places)
         shown = self._shown(places, moment)
         never = [self._never_seen(worker) for worker, theirs in places.items() if not theirs]
@@ -259,7 +261,7 @@ class Workers:
                 more = [place for place in worst if place not in shown][:left]
                 shown.update(more)
                 left -= len(more)
-        return sorted(shown, key=moment.badness, reverse=True)
+        return sorted(sorted(shown), key=moment.badness, reverse=True)
 
     def _never_seen(self, worker: str) -> HeartbeatRecord:
         return HeartbeatRecord(worker=worker, state="down", timeout_seconds=self._timeout_seconds)
@@ -275,7 +277,8 @@ def _dated(outcome: Outcome, seen: Seen, at: datetime) -> Outcome:
 
 
 def _record(place: int, moment: _Moment) -> HeartbeatRecord:
-    fleet, age = moment.beats.fleet, moment.beats.age(place)
+    fleet = moment.beats.fleet
+    age = fleet.ages[place]
     return HeartbeatRecord(
         worker=fleet.workers[place],
         instance=fleet.instances[place],

@@ -42,7 +42,7 @@ names = st.text(
     st.characters(exclude_categories=["Cc", "Cs"], exclude_characters=_UNSAFE),
     min_size=1,
     max_size=128,
-).filter(lambda name: bool(name.strip()))
+).filter(lambda name: bool(name.replace("\ufeff", " ").strip()))
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=500)
 class_names = st.from_regex(r"[A-Z][a-z]{0,20}Error", fullmatch=True)
 seconds = st.floats(0, allow_infinity=False, allow_nan=False)

@@ -45,14 +45,14 @@ def test_what_nobody_looked_at_grows_older_but_not_stale(
     others: list[Beat], own: list[Beat], seconds: float
 ) -> None:
     now = FleetNow.of(Fleet().joined(others), seconds, own)
+    found = beats_of(now.fleet)
     assert list(now.fresh) == [is_fresh(beat) for beat in (*others, *own)]
-    for place, was in enumerate(others):
+    for was, beat in zip(others, found, strict=False):
         limit = was.timeout_seconds + was.publish_interval_seconds
         full = was.age_seconds + seconds
-        age = min(full, limit) if is_fresh(was) else full
-        assert now.beat(place) == was._replace(age_seconds=age)
-    for place, beat in enumerate(own, len(others)):
-        assert now.beat(place) == beat
+        assert is_fresh(beat) is is_fresh(was)
+        assert beat == was._replace(age_seconds=min(full, limit) if is_fresh(was) else full)
+    assert found[len(others) :] == own
 
 
 @given(BEATS)

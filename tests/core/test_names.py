@@ -19,6 +19,7 @@ BAD: list[tuple[object, str]] = [
     ("", "empty or blank"),
     ("  \t", "empty or blank"),
     ("\u3000", "empty or blank"),
+    (" \ufeff", "empty or blank"),
     ("x" * 129, "at most 128 characters, not 129"),
     ("x" * 10_000_000, "at most 128 characters"),
     *(

@@ -1,0 +1,106 @@
+"""What is said of workers, where several look at once and nobody looked for a while."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import Context
+from datetime import UTC, datetime
+
+from cqrs_ddd_health.evaluation import Beat
+from cqrs_ddd_health.heartbeats.fleet import Fleet
+from cqrs_ddd_health.heartbeats.workers import Workers, WorkersView
+from cqrs_ddd_health.transitions import Transition
+
+NOON = datetime(2026, 2, 20, 12, tzinfo=UTC)
+
+
+def workers(*, max_records: int = 10, told: list[Transition] | None = None) -> Workers:
+    def tell(transition: Transition, _: Context) -> None:
+        if told is not None:
+            told.append(transition)
+
+    return Workers(timeout_seconds=60.0, max_records=max_records, tell=tell)
+
+
+def expect(judge: Workers, worker: str, *, stall_seconds: float | None = None) -> None:
+    judge.expect(
+        worker,
+        min_instances=1,
+        probes=None,
+        grace_seconds=None,
+        critical=False,
+        instances=None,
+        stall_seconds=stall_seconds,
+        now=0.0,
+    )
+
+
+def beat(instance: str, age: float, timeout: float, *, worker: str = "outbox") -> Beat:
+    return Beat(worker, instance, age, timeout, phase="busy", local=False, token=instance)
+
+
+def view_that_waits(judge: Workers, found: list[WorkersView]) -> threading.Thread:
+    """Return a thread that looks, and has come as far as it can while we hold the lock."""
+    entered = threading.Event()
+
+    class Own(list[Beat]):
+        def __bool__(self) -> bool:
+            entered.set()
+            return False
+
+    thread = threading.Thread(target=lambda: found.append(judge.view(Own(), 1.0, NOON)))
+    thread.start()
+    assert entered.wait(10)
+    return thread
+
+
+def test_a_worker_that_is_retired_while_somebody_looks_is_not_missing() -> None:
+    told: list[Transition] = []
+    judge, found = workers(told=told), list[WorkersView]()
+    expect(judge, "relay")
+    with judge._lock:
+        thread = view_that_waits(judge, found)
+        threading.Event().wait(0.05)  # it is judged after that, or the test proves nothing
+        judge.retire("relay")
+    thread.join(10)
+    assert [view.rows for view in found] == [()]
+    assert told == []
+
+
+def test_a_worker_that_is_expected_while_somebody_looks_changes_once() -> None:
+    told: list[Transition] = []
+    judge, found = workers(told=told), list[WorkersView]()
+    with judge._lock:
+        thread = view_that_waits(judge, found)
+        threading.Event().wait(0.05)
+        expect(judge, "relay")
+        judge.view([], 1.0, NOON)
+    thread.join(10)
+    assert [row.name for row in found[0].rows] == ["relay"]
+    assert [transition.name for transition in told] == ["relay"]
+
+
+def test_the_youngest_beat_is_that_which_is_younger_now() -> None:
+    beats = [beat("live", 50.0, 60.0), beat("dead", 20.0, 10.0), beat("long dead", 900.0, 10.0)]
+    view = workers(max_records=1).view([], 0.0, NOON, others=Fleet().joined(beats), elapsed=100.0)
+    assert [(record.instance, record.state, record.age_seconds) for record in view.records] == [
+        ("long dead", "down", 1_000.0),
+        ("live", "up", 60.0),
+    ]
+
+
+def test_of_equally_bad_ones_the_first_is_shown_first() -> None:
+    beats = [beat(f"{number}", 5.0, 60.0) for number in range(100)]
+    view = workers(max_records=99).view([], 0.0, NOON, others=Fleet().joined(beats))
+    assert [record.instance for record in view.records] == [f"{number}" for number in range(100)]
+
+
+def test_nothing_is_kept_of_a_worker_that_is_gone() -> None:
+    judge = workers()
+    expect(judge, "outbox", stall_seconds=30.0)
+    judge.view([], 0.0, NOON, others=Fleet().joined([beat("one", 0.0, 60.0)]))
+    assert judge._progress
+    judge.retire("outbox")
+    judge.view([], 1.0, NOON)
+    assert not judge._progress
+    assert not judge._states
