@@ -91,6 +91,7 @@ async def test_sqlite_is_down_when_its_file_is_taken_away_and_is_never_made(
     file.rename(tmp_path / "elsewhere")
     assert row_of(await registry.report(), "db").state == "down"
     assert not file.exists()
+    await registry.aclose()
 
 
 @pytest.mark.parametrize("name", ["app@home.sqlite3", "app#1.sqlite3"])
@@ -100,12 +101,14 @@ async def test_a_path_of_sqlite_may_have_what_a_userinfo_must_encode(
     (tmp_path / name).touch()
     registry = registry_of(db=f"sqlite+aiosqlite:///{tmp_path / name}")
     assert row_of(await registry.report(), "db").state == "up"
+    await registry.aclose()
 
 
 async def test_a_sqlite_url_may_be_a_file_uri(tmp_path: Path) -> None:
     (tmp_path / "app.sqlite3").touch()
     registry = registry_of(db=f"sqlite+aiosqlite:///file:{tmp_path}/app.sqlite3?mode=ro&uri=true")
     assert row_of(await registry.report(), "db").state == "up"
+    await registry.aclose()
 
 
 @pytest.mark.parametrize(
