@@ -11,10 +11,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from .endings import PATIENCE_SECONDS, cut_off, end_tasks
+from .endings import PATIENCE_SECONDS, end_loop
 from .errors import ServerError
 from .options import require_host, require_port
 from .pulse import running_loop
+from .threads import own_loop
 from .web.http1 import Application, Connections
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class BackgroundServer:
     """Serves one application while it is entered, with `with` or `async with`.
 
     Entered inside a running loop, it has async checks run on that loop, where their clients live,
-    and watches it. It refreshes the checks of the registry in the background meanwhile.
+    and watches it. It refreshes the checks of the registry in the background meanwhile, and uses no
+    client of the application on its own loop.
 
     Raises:
         InvalidOptionError: if the host or the port can be none.
@@ -151,7 +153,7 @@ class _Service:
         self._app = app
         self._listener = listener
         self._owner = owner
-        self._loop = asyncio.new_event_loop()
+        self._loop = own_loop()
         self._leaving = asyncio.Event()
         self._silent = threading.Event()  # nobody is answered any more
         self._started: Future[None] = Future()
@@ -205,7 +207,7 @@ class _Service:
             self._started.set_exception(error)
         finally:
             self._listener.close()
-            _end(loop)
+            end_loop(loop)
             self._ended.set_result(None)
 
     async def _serve(self) -> None:
@@ -228,15 +230,3 @@ def _listening(host: str, port: int) -> socket.socket:
         raise ServerError(
             f"cannot listen on {host}:{port}: {why}; choose another port, 0 for any that is free"
         ) from error
-
-
-def _end(loop: AbstractEventLoop) -> None:
-    """Close a loop, and what is left on it, also what ignores its cancellation."""
-    tasks = list(asyncio.all_tasks(loop))
-    if tasks:
-        loop.run_until_complete(end_tasks(tasks))
-        for task in tasks:
-            if not task.done():
-                cut_off(task)
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()

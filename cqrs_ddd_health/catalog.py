@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from .checks.callable import Check, asker_of
+from .checks.callable import Check, asker_of, is_loop_bound
 from .errors import DuplicateNameError, UnknownNameError
 from .flights import Slot
 from .models import Probe
@@ -80,7 +80,8 @@ class Catalog:
         # Many checks say nothing of their own, and then share what is kept.
         layers = tuple(map(_unless_empty, (own, options, keywords, specific)))
         resolved = self._general.overlaid(*layers) if any(layers) else self._general
-        slot = Slot(name, asker_of(name, check, blocking=resolved.blocking), resolved, layers)
+        ask = asker_of(name, check, blocking=resolved.blocking)
+        slot = Slot(name, ask, resolved, layers, loop_bound=is_loop_bound(check))
         with self._lock:
             self._require_free(name, replace=replace)
             self._by_fold[fold(name)] = name

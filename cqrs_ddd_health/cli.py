@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import sys
-import time
 from contextlib import suppress
 
 from .terminal import OutputError, UsageError, write
@@ -263,30 +262,38 @@ def _check(options: argparse.Namespace) -> int:
     import asyncio
 
     from .choosing import chosen_registry
+    from .endings import end_loop
 
     registry = chosen_registry(options)
     if options.explain:
         _explain(registry, as_json=options.json)
         return OK
+    # One loop for all that is asked: the registry's async clients belong to it.
+    runner = asyncio.Runner()
     try:
-        return _watched(registry, options) if options.watch else _checked(registry, options)
+        if options.watch is None:
+            return runner.run(_checked(registry, options))
+        with suppress(KeyboardInterrupt):  # either signal is how it is meant to end
+            runner.run(_watched(registry, options))
+        return OK
     finally:
-        asyncio.run(registry.aclose())
+        runner.run(registry.aclose())
+        end_loop(runner.get_loop())  # the runner would wait for a check that never ends
 
 
-def _checked(registry: HealthRegistry, options: argparse.Namespace) -> int:
-    report = registry.report_sync(deadline_seconds=options.deadline)
+async def _checked(registry: HealthRegistry, options: argparse.Namespace) -> int:
+    report = await registry.report(deadline_seconds=options.deadline)
     _show(report, options)
     return FAILED if report.status == "unhealthy" else OK
 
 
-def _watched(registry: HealthRegistry, options: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):  # either signal is how it is meant to end
-        while True:
-            _show(registry.report_sync(deadline_seconds=options.deadline), options)
-            time.sleep(options.watch)
-    return OK
+async def _watched(registry: HealthRegistry, options: argparse.Namespace) -> None:
+    import asyncio
+
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # the runner's by now
+    while True:
+        _show(await registry.report(deadline_seconds=options.deadline), options)
+        await asyncio.sleep(options.watch)
 
 
 def _explain(registry: HealthRegistry, *, as_json: bool) -> None:

@@ -61,6 +61,11 @@ class ConfiguredChecks:
         if problems:
             raise SettingsError("; ".join(problems)) from None
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there may be clients to close."""
+        return bool(self._connected())
+
     async def aclose(self) -> None:
         """Close the clients of all checks that were made; a check that is asked connects anew."""
         # At once: each may have to wait for a server that is frozen.

@@ -15,6 +15,7 @@ __all__ = [
     "PATIENCE_SECONDS",
     "close_in_time",
     "cut_off",
+    "end_loop",
     "end_on",
     "end_tasks",
     "is_ctrl_c",
@@ -62,6 +63,18 @@ async def end_tasks(tasks: Sequence[Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+
+
+def end_loop(loop: AbstractEventLoop) -> None:
+    """Close a loop that runs no more and what is left on it, also what ignores its cancellation."""
+    tasks = list(asyncio.all_tasks(loop))
+    if tasks:
+        loop.run_until_complete(end_tasks(tasks))
+        for task in tasks:
+            if not task.done():
+                cut_off(task)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def cut_off(task: Task[T]) -> None:

@@ -15,12 +15,13 @@ from .heartbeats.workers import Workers
 from .history import PastResult, Transitions
 from .listeners import Listeners
 from .models import ComponentKind
-from .pulse import Pulses
+from .owner_loop import OwnerLoop
+from .pulse import Pulses, running_loop
 from .refresh import Refresher
 from .reporting import Reporter
 from .runner import Runner
 from .settings import HealthSettings
-from .threads import DaemonThreads, run_blocking
+from .threads import DaemonThreads, LoopThread, run_blocking
 from .transitions import Transition
 
 if TYPE_CHECKING:
@@ -38,11 +39,15 @@ class Engine:
         clock: Clock,
         heartbeat_timeout_seconds: float,
         heartbeat_store: HeartbeatStore | None,
+        *,
+        own_loop: bool,
     ) -> None:
         self._clock = clock
+        self.loop_thread: LoopThread = LoopThread()
+        owner = OwnerLoop(self.loop_thread.started if own_loop else None)
         self.listeners: Listeners = Listeners()
         self.transitions: Transitions = Transitions()
-        self.runner: Runner = Runner(clock, DaemonThreads(settings.max_threads), self._tell)
+        self.runner: Runner = Runner(clock, DaemonThreads(settings.max_threads), owner, self._tell)
         self.catalog: Catalog = Catalog(settings)
         self.configured: ConfiguredChecks = ConfiguredChecks(settings, self.catalog)
         self.store: MemoryHeartbeatStore = MemoryHeartbeatStore(
@@ -71,6 +76,7 @@ class Engine:
             pulses=self.pulses,
             settings=settings,
             clock=clock,
+            loop_thread=self.loop_thread,
         )
 
     def _shared(
@@ -136,13 +142,22 @@ class Engine:
     async def aclose(self) -> None:
         """Close what was made here; the store's thread goes on while this process beats."""
         await self.configured.aclose()
+        await run_blocking(self.loop_thread.close)
         if self.shared is not None and not self.store.is_beating:
             await run_blocking(self.shared.publisher.leave)
+
+    def close(self) -> None:
+        """Do so for a caller that has no loop, and say goodbye for all beats."""
+        if running_loop() is None and self.configured.is_connected:
+            self.loop_thread.run(self.configured.aclose)
+        self.loop_thread.close()
+        if self.shared is not None:
+            self.shared.publisher.leave()
 
     def begin_process(self) -> None:
         """Start anew in a forked child: what belongs to the parent's process stays there."""
         self.catalog.begin_process()
-        self.reporter.begin_process()
+        self.loop_thread.begin_process()
         self.refresher.begin_process()
         self.pulses.begin_process()
         self.configured.begin_process()

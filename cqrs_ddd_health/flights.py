@@ -27,6 +27,7 @@ __all__ = [
     "Flight",
     "Slot",
     "at_random",
+    "is_aged",
     "row_of",
     "shown",
     "stands_in",
@@ -60,6 +61,7 @@ class Slot:
         "judged_at",
         "kind",
         "layers",
+        "loop_bound",
         "name",
         "options",
         "results",
@@ -67,6 +69,7 @@ class Slot:
         "state",
         "tally",
         "task_name",
+        "unowned_since",
     )
 
     def __init__(
@@ -77,6 +80,7 @@ class Slot:
         layers: Sequence[CheckOptions | None] = (),
         *,
         kind: ComponentKind = "check",
+        loop_bound: bool | None = None,
     ) -> None:
         self.name: str = name
         self.kind: ComponentKind = kind
@@ -91,6 +95,9 @@ class Slot:
         self.judged_at: float = -math.inf
         self.flight: Flight | None = None
         self.gone: bool = False  # unregistered or replaced: nobody is told of it any more
+        # Whether it uses what belongs to the application's loop; None until that is found out.
+        self.loop_bound: bool | None = loop_bound
+        self.unowned_since: datetime | None = None  # it does, and no such loop runs
         # Every flight starts in a copy of this one, empty but for whose flight it is: the context
         # of the first who asks is nobody else's business.
         self.context: Context = Context()
@@ -104,6 +111,7 @@ class Slot:
         """Start anew in a forked child: what ran, and was counted, is the parent's."""
         self.flight = None
         self.tally = Tally()
+        self.unowned_since = None
 
 
 class Flight:
@@ -117,6 +125,8 @@ class Flight:
         "holds",
         "loop",
         "lost",
+        "may_await",
+        "misplaced",
         "pending_since",
         "runner",
         "slot",
@@ -126,18 +136,28 @@ class Flight:
     )
 
     def __init__(
-        self, runner: Crew, slot: Slot, loop: AbstractEventLoop, now: float, asked_in: Context
+        self,
+        runner: Crew,
+        slot: Slot,
+        loop: AbstractEventLoop,
+        now: float,
+        asked_in: Context,
+        *,
+        is_owned: bool,
     ) -> None:
         self.asked_in: Context = asked_in  # of whoever asked first; the run has one of its own
         self.runner: Crew = runner
         self.slot: Slot = slot
         self.loop: AbstractEventLoop = loop
+        # Whether it may use what belongs to a loop: the application's loop, or one for its own.
+        self.may_await: bool = is_owned or slot.loop_bound is False
         self.task: Task[None] | None = None
         self.started_at: float = now
         self.due_at: float = now + slot.options.timeout_seconds
         self.pending_since: datetime | None = None  # known once somebody was told that it pends
         self.decided: bool = False  # its outcome is known
         self.ended: bool = False  # its task has come to its end
+        self.misplaced: bool = False  # its check turned out to need the owner loop
         self.lost: bool = False  # it has, and its threads too, and nobody knows with what outcome
         self.holds: int = 1  # what keeps its slot: the task, and each thread that it started
         self.waiting: dict[Asker, None] = {}
@@ -190,13 +210,25 @@ class Asker:
             self.wake()
 
 
+UNOWNED = (
+    "it is not asked: its client belongs to the event loop of the application, and none that runs "
+    "is known. Await registry.report() or enter `async with HealthServer(registry)` on that loop; "
+    "if no loop uses the client but this check, make the registry with own_loop=True"
+)
+
+
 def shown(slot: Slot, now: float, at: datetime) -> ComponentStatus:
     """Return the last outcome of a slot while it may stand in for a new one, or that it pends."""
     hangs = slot.flight is not None and slot.flight.decided
+    if slot.unowned_since is not None and not hangs:
+        return _pending(slot, UNOWNED, slot.unowned_since)
     if slot.row is not None and (hangs or stands_in(slot, now)):
         return slot.row
-    since = _pending_since(slot.flight, now, at)
-    failure = Failure(kind="pending", message="it has not answered yet", since=since)
+    return _pending(slot, "it has not answered yet", _pending_since(slot.flight, now, at))
+
+
+def _pending(slot: Slot, message: str, since: datetime) -> ComponentStatus:
+    failure = Failure(kind="pending", message=message, since=since)
     return row_of(slot, CheckState("down", since, failure), EMPTY, None, None)
 
 
@@ -209,13 +241,26 @@ def _pending_since(flight: Flight | None, now: float, at: datetime) -> datetime:
 
 
 def stands_in(slot: Slot, now: float) -> bool:
-    """Whether the last outcome is so young that it may stand in for a new one.
+    """Whether the last outcome is so young that it may stand in for a new one."""
+    return now - slot.judged_at <= _stand_in_seconds(slot)
 
-    That is as long as a background run may be away, jitter included, and then take.
+
+def is_aged(slot: Slot, at: datetime) -> bool:
+    """Whether the last outcome is too old for that by the wall clock.
+
+    The monotonic clock stands still while some machines sleep. A wall clock that was set forward
+    says so too, and then a check is asked once more than it had to be.
     """
+    if slot.row is None or slot.row.checked_at is None:
+        return False
+    return (at - slot.row.checked_at).total_seconds() > _stand_in_seconds(slot)
+
+
+def _stand_in_seconds(slot: Slot) -> float:
+    """As long as a background run may be away, jitter included, and then take."""
     options = slot.options
     interval = options.down_interval_seconds if slot.is_down else options.interval_seconds
-    return now - slot.judged_at <= options.timeout_seconds + interval * (1 + JITTER)
+    return options.timeout_seconds + interval * (1 + JITTER)
 
 
 def row_of(

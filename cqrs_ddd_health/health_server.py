@@ -20,8 +20,9 @@ class HealthServer(BackgroundServer):
     the checks in the background meanwhile, as `HealthRegistry.running` does. Entered inside a
     running loop, it has async checks run on that loop, where their clients live, and watches it:
     ready is 503 once the loop has not answered for `CQRS_HEALTH_HTTP_DEADLINE_SECONDS`, and live
-    once it has not for `CQRS_HEALTH_LIVE_STALL_SECONDS` (60; 0 is never). Entered elsewhere, async
-    checks run on the loop that was the first to ask them, or on the server's own.
+    once it has not for `CQRS_HEALTH_LIVE_STALL_SECONDS` (60; 0 is never). Entered elsewhere, around
+    `asyncio.run` for one, it knows no such loop, and they are `pending` until the application has
+    awaited a report once: prefer `async with` inside the application's coroutine.
 
     Leaving it takes a few seconds at the most, whatever clients, checks and the loop do. Left with
     a plain `with` on the loop that it was entered in, it cannot wait for what has to end on that

@@ -27,7 +27,8 @@ def start_metrics_server(
     """Answer `/metrics` from a thread of its own from now on, and return what ends that.
 
     For an application that has no HTTP. The checks are refreshed in the background meanwhile;
-    called inside a running loop, async checks run on that loop, where their clients live. It ends
+    called inside a running loop, async checks run on that loop, where their clients live. Called
+    before, at import for one, they are `pending` until the application awaits a report. It ends
     with `close()`, at the end of a `with` or `async with` block around what was returned, or with
     the process, which it does not keep.
 

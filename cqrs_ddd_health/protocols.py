@@ -19,6 +19,10 @@ class HealthCheck(Protocol):
     `check` returns a `CheckResult` or raises; either way it ends as a row of the report. It is
     cancelled when its timeout has passed: the `timeout_seconds` attribute, if it has one and
     nothing more specific was said. It must not write anything anywhere.
+
+    It runs on the event loop of the application, where its clients live, and waits for that to be
+    known. One that opens all that it uses anew each time may say `loop_bound = False`, as a class
+    attribute, and then runs on any loop.
     """
 
     async def check(self) -> CheckResult: ...

@@ -79,6 +79,8 @@ class Refresher:
         self._paces: dict[Slot, Pace] = {}  # kept when another one takes the lead
         self._lock = threading.Lock()
         self._users = 0
+        self.generation: int = 0
+        """How often the first of some blocks was entered."""
         self._failed_with: type[Exception] | None = None
 
     @property
@@ -94,7 +96,11 @@ class Refresher:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Refresh all checks while the block lasts; of several at a time only one does."""
+        """Refresh all checks while the block lasts; of several at a time only one does.
+
+        What was found before the first of them is believed no more, however lately that was: the
+        process may have been frozen, or started its application anew.
+        """
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._run(), name="cqrs-health refresh", context=Context())
         if not self.is_running:
@@ -107,14 +113,20 @@ class Refresher:
             task.cancel()
             await asyncio.wait({task})
             if not self.is_wanted:
-                await self._runner.end_unwatched((*self._catalog.slots.values(), *self._others))
+                await self._runner.end_unwatched(self._slots())
 
     def _count(self, step: int) -> None:
         with self._lock:
             # A child of a fork may leave a block that its parent has entered.
-            self._users = max(self._users + step, 0)
+            before, self._users = self._users, max(self._users + step, 0)
             if not self._users:
                 self._paces = {}
+            elif not before:
+                self.generation += 1
+                self._runner.disbelieve(self._slots())
+
+    def _slots(self) -> Sequence[Slot]:
+        return (*self._catalog.slots.values(), *self._others)
 
     async def _run(self) -> None:
         while True:

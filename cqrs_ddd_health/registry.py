@@ -18,7 +18,14 @@ from .instances import Instances
 from .measurements import Measurements, measured
 from .models import HealthReport, Probe
 from .names import require_name
-from .options import CheckOptions, options_from_keywords, require_instance, require_seconds
+from .options import (
+    CheckOptions,
+    options_from_keywords,
+    require_bool,
+    require_instance,
+    require_seconds,
+)
+from .pulse import running_loop
 from .runner import SystemClock
 from .settings import HealthSettings
 from .transitions import Transition
@@ -52,9 +59,13 @@ class HealthRegistry(Beating):
         clock: where time comes from; the machine's clocks if not given.
         heartbeat_store: where beats are shared with other processes, asked on one loop of a thread
             of its own; made of `CQRS_HEALTH_HEARTBEAT_STORE_URL` if not given.
+        own_loop: whether async checks run on a loop of the registry's own, on a daemon thread,
+            whoever asks: for a script or a WSGI application that uses their clients on no loop.
+            False by default: they run on the loop of the application, see `running`.
 
     Raises:
-        InvalidOptionError: if the timeout is negative or not a finite number.
+        InvalidOptionError: if the timeout is negative or not a finite number, or `own_loop` is
+            neither True nor False.
         SettingsError: if the environment holds a malformed value.
     """
 
@@ -65,13 +76,16 @@ class HealthRegistry(Beating):
         settings: HealthSettings | None = None,
         clock: Clock | None = None,
         heartbeat_store: HeartbeatStore | None = None,
+        own_loop: bool = False,
     ) -> None:
         self._settings = settings = settings or HealthSettings.from_environment()
         clock = clock or SystemClock()
         timeout = settings.heartbeat_timeout_seconds
         if heartbeat_timeout_seconds is not None:
             timeout = require_seconds("heartbeat_timeout_seconds", heartbeat_timeout_seconds)
-        super().__init__(Engine(settings, clock, timeout, heartbeat_store), clock)
+        require_bool("own_loop", own_loop)
+        engine = Engine(settings, clock, timeout, heartbeat_store, own_loop=own_loop)
+        super().__init__(engine, clock)
         _instances.add(self._engine)
 
     @classmethod
@@ -125,6 +139,14 @@ class HealthRegistry(Beating):
     def refreshing(self) -> bool:
         """Whether the background refresh of `running()` is going on, in whichever thread."""
         return self._engine.refresher.is_running
+
+    @property
+    def generation(self) -> int:
+        """How often a first block of `running()` was entered.
+
+        Before a check was asked in the present one, what it found in an earlier one counts nothing.
+        """
+        return self._engine.refresher.generation
 
     @property
     def draining(self) -> bool:
@@ -200,6 +222,7 @@ class HealthRegistry(Beating):
         def add(check: C) -> C:
             said = options_from_keywords(name, keywords)
             self._engine.catalog.add(name, check, options, said, replace=replace)
+            self._engine.runner.registered_on(running_loop())
             return check
 
         require_name(name, "check")
@@ -275,8 +298,9 @@ class HealthRegistry(Beating):
     ) -> HealthReport:
         """Do as `report` for a caller without an event loop: WSGI, Celery, a script.
 
-        Async checks are asked on the loop that was the first to ask them, while that runs, and
-        otherwise on one of the registry's own, on a daemon thread.
+        It is made on a loop of the registry's own, on a daemon thread that `aclose` ends. Checks
+        over async clients of the application are asked on the application's loop, see `running`;
+        as long as none is known they are `pending`, unless the registry was made with `own_loop`.
 
         Raises:
             BlockingCallError: if an event loop is running in this thread, which it would block.
@@ -310,29 +334,45 @@ class HealthRegistry(Beating):
         Each at its `interval_seconds` (10, and 30 while it is down) and up to 10 % more or less;
         the first time after its `initial_delay_seconds`, or else anywhere within its interval.
         At the end of the last such block nothing of it runs any more, and what
-        `register_from_settings` made is closed.
+        `register_from_settings` made is closed. At the begin of the first one all that was found
+        before is forgotten: whoever wants to know before the first run has it run at once.
+
+        Coroutine functions and checks over an async client are asked on one loop only, since that
+        is where their clients live. It is the first of these that is known and not closed: the
+        `owner`; the loop in which such a block was entered; the loop on which a report was awaited
+        first; the loop that ran when a check was registered; the loop of an AnyIO worker thread
+        that calls `report_sync`. A loop of the library's own never is.
 
         Args:
-            owner: another loop, on which async checks are asked from now on while it runs, since
-                that is where their clients live. While the block lasts it is watched: once it has
-                not answered for `CQRS_HEALTH_HTTP_DEADLINE_SECONDS`, reports have a row
-                `event_loop` that is down and gates ready, and live too once it has not for
-                `CQRS_HEALTH_LIVE_STALL_SECONDS`. `HealthServer` says this for its user.
+            owner: the loop on which these checks are asked, if it is another one. While the block
+                lasts it is watched: once it has not answered for
+                `CQRS_HEALTH_HTTP_DEADLINE_SECONDS`, reports have a row `event_loop` that is down
+                and gates ready, and live too once it has not for `CQRS_HEALTH_LIVE_STALL_SECONDS`.
+                `HealthServer` says this for its user.
         """
         engine = self._engine
-        if owner is not None:
-            engine.runner.settle(owner)
         watching = engine.pulses.watching(owner, self._settings.http_deadline_seconds)
         try:
-            async with engine.refresher.running(), watching:
-                yield self
+            with engine.runner.owned_by(owner):
+                async with engine.refresher.running(), watching:
+                    yield self
         finally:
             if not engine.refresher.is_wanted:
                 await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the clients that `register_from_settings` made; who asks again connects again."""
+        """Close what was opened: clients of `register_from_settings`, the loop of `report_sync`.
+
+        Whoever asks again has it opened again.
+        """
         await self._engine.aclose()
+
+    def close(self) -> None:
+        """Do as `aclose` for a caller without an event loop, and end the thread that shares beats.
+
+        Inside a running loop, clients that were opened for it stay open: that takes `aclose`.
+        """
+        self._engine.close()
 
     def drain(self) -> None:
         """Say that the process is leaving: from now on it is alive, but not ready."""

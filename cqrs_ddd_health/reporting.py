@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .catalog import EVERYTHING, Catalog, Selection
 from .errors import BlockingCallError
-from .flights import Slot, stands_in
+from .flights import Slot, is_aged, stands_in
 from .heartbeats.memory import MemoryHeartbeatStore
 from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers, WorkersView
@@ -50,6 +50,7 @@ class Reporter:
         pulses: Pulses,
         settings: HealthSettings,
         clock: Clock,
+        loop_thread: LoopThread,
     ) -> None:
         self.draining: bool = False
         self._catalog = catalog
@@ -61,12 +62,8 @@ class Reporter:
         self._workers = workers
         self._settings = settings
         self._clock = clock
+        self._loop_thread = loop_thread
         self._since = clock.now()
-        self.begin_process()
-
-    def begin_process(self) -> None:
-        """Start anew in a forked child: the thread stayed with the parent."""
-        self._loop_thread = LoopThread()
 
     def is_empty(self) -> bool:
         """Whether a report would have no component."""
@@ -99,11 +96,13 @@ class Reporter:
         began = self._clock.monotonic()
         slots = self._catalog.select(selection)
         asked = (*slots, *self._shared_slots(selection))
+        if refreshed:
+            at = self._clock.now()
+            self._runner.disbelieve([slot for slot in asked if is_aged(slot, at)])
         await self._runner.ask(
             self._not_refreshed(asked, began) if refreshed else asked,
             max_age_seconds=max_age_seconds,
             deadline_seconds=deadline_seconds,
-            at_home=asyncio.get_running_loop() is not self._loop_thread.loop,
         )
         return self._put_together(selection, slots, asked, began, max_age_seconds)[0]
 
@@ -179,6 +178,8 @@ class Reporter:
             raise BlockingCallError(
                 "report_sync() would block the running event loop; use `await registry.report()`"
             )
+        with self._runner.lock:
+            self._runner.owner.called_from(threading.current_thread())
         return self._loop_thread.run(
             lambda: self.report(probe, tags, max_age_seconds, deadline_seconds)
         )

@@ -15,10 +15,9 @@ import math
 import sys
 import threading
 import time
-import weakref
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,7 +29,8 @@ from .evaluation import SUCCESS, Outcome, next_state
 from .flights import Asker, Flight, Slot, row_of, shown
 from .models import ComponentStatus
 from .outcomes import HANGING, NESTED, outcome_of, outcome_of_error, timed_out
-from .threads import DaemonThreads
+from .owner_loop import OwnerLoop
+from .threads import DaemonThreads, OwnerLoopError, require_owner_loop
 from .transitions import Transition, transition
 
 if TYPE_CHECKING:
@@ -52,26 +52,48 @@ class SystemClock:
 class Runner:
     """Asks the checks of one registry.
 
-    Async checks run on one loop, their home: the first that asked, or the one that was named,
-    while it runs. Askers on other loops and threads wait for the flights there, since a client
-    lives on the loop that made it.
+    All run on the owner loop while that runs, and askers on other loops and threads wait for the
+    flights there. Where it does not, or is not known, those that need no loop of the application
+    run on the asker's, and the others are not asked.
     """
 
     def __init__(
-        self, clock: Clock, threads: DaemonThreads, tell: Callable[[Transition, Context], None]
+        self,
+        clock: Clock,
+        threads: DaemonThreads,
+        owner: OwnerLoop,
+        tell: Callable[[Transition, Context], None],
     ) -> None:
         self.threads: DaemonThreads = threads
+        self.owner: OwnerLoop = owner
         self.lock: threading.RLock = threading.RLock()
         self._monotonic = clock.monotonic
         self._now = clock.now
         self._tell = tell
         self._hung: set[Flight] = set()
-        self._home: weakref.ref[AbstractEventLoop] | None = None
 
     @property
     def hung(self) -> int:
         """How many checks were cut off and have not ended yet."""
         return len(self._hung)
+
+    def registered_on(self, loop: AbstractEventLoop | None) -> None:
+        """Note which loop ran, if any did, when a check was registered."""
+        if loop is not None:
+            with self.lock:
+                self.owner.registered_on(loop)
+
+    @contextmanager
+    def owned_by(self, owner: AbstractEventLoop | None) -> Generator[None]:
+        """Have that loop, or else the running one, own the checks while the block lasts."""
+        loop = asyncio.get_running_loop() if owner is None else owner
+        with self.lock:
+            self.owner.enter(loop, pinned=owner is not None)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.owner.leave(loop, pinned=owner is not None)
 
     async def ask(
         self,
@@ -79,22 +101,25 @@ class Runner:
         *,
         max_age_seconds: float = 0.0,
         deadline_seconds: float | None = None,
-        at_home: bool = True,
     ) -> None:
         """Return when every slot has an outcome that is fresh enough, or at the deadline.
 
-        `at_home=False` is said by an asker whose loop is nobody's: it never becomes the home.
+        A slot that can be asked nowhere has none, and is not waited for.
         """
         loop = asyncio.get_running_loop()
         now = self._monotonic()
         with self.lock:
-            home = self._home_for(loop, adopt=at_home)
-            started, joined = self._flights_for(slots, home, now, now - max_age_seconds)
-        if home is loop:
+            owner = self.owner.seen_on(loop)
+            is_owned = owner is loop or (owner is not None and owner.is_running())
+            where = owner if owner is not None and is_owned else loop
+            started, joined = self._flights_for(
+                slots, where, now, now - max_age_seconds, is_owned=is_owned
+            )
+        if where is loop:
             self._launch(started)
         elif started:
             with suppress(RuntimeError):  # closed just now: whoever asks next finds them lost
-                home.call_soon_threadsafe(self._launch_in_time, started)
+                where.call_soon_threadsafe(self._launch_in_time, started)
         asker = Asker(loop)
         with self.lock:
             for flight in (*started, *joined):
@@ -103,7 +128,10 @@ class Runner:
                     asker.awaited += 1
         if asker.awaited:
             await self._wait(asker, started, joined, now, deadline_seconds)
-            lost = [flight.slot for flight in joined if flight.lost]
+            lost = [
+                *(flight.slot for flight in started if flight.misplaced),
+                *(flight.slot for flight in joined if flight.lost),
+            ]
             if lost:  # and ready for a new flight, for which there is less time left
                 spent = self._monotonic() - now
                 left = max(slot.options.timeout_seconds for slot in lost)
@@ -113,11 +141,16 @@ class Runner:
                     lost,
                     max_age_seconds=max_age_seconds,
                     deadline_seconds=max(left - spent, 0.0),
-                    at_home=at_home,
                 )
 
     def _flights_for(
-        self, slots: Sequence[Slot], home: AbstractEventLoop, now: float, fresh: float
+        self,
+        slots: Sequence[Slot],
+        loop: AbstractEventLoop,
+        now: float,
+        fresh: float,
+        *,
+        is_owned: bool,
     ) -> tuple[list[Flight], list[Flight]]:
         """Return flights of all slots that need one: those to be launched, and those on the way."""
         started: list[Flight] = []
@@ -129,7 +162,11 @@ class Runner:
             if slot.flight is not None:
                 self._look_after(slot, slot.flight, now)
             if slot.flight is None:
-                slot.flight = Flight(self, slot, home, now, here)
+                if slot.loop_bound and not is_owned:
+                    slot.unowned_since = slot.unowned_since or self._now()
+                    continue
+                slot.unowned_since = None
+                slot.flight = Flight(self, slot, loop, now, here, is_owned=is_owned)
                 started.append(slot.flight)
             elif not slot.flight.decided:  # or else it hangs, and its row says so
                 joined.append(slot.flight)
@@ -150,19 +187,6 @@ class Runner:
             elapsed = now - flight.started_at
             hanging = HANGING._replace(failing_since=self._now() - timedelta(seconds=elapsed))
             self._judge(slot, hanging, now, elapsed, copy_context(), counts=counts)
-
-    def _home_for(self, loop: AbstractEventLoop, *, adopt: bool) -> AbstractEventLoop:
-        home = self._home() if self._home is not None else None
-        if home is not None and (home is loop or home.is_running()):
-            return home
-        if adopt:
-            self._home = weakref.ref(loop)
-        return loop
-
-    def settle(self, loop: AbstractEventLoop) -> None:
-        """Make `loop` the home, whoever asked first."""
-        with self.lock:
-            self._home = weakref.ref(loop)
 
     def _launch(self, flights: list[Flight]) -> None:
         fly = self._fly
@@ -204,6 +228,10 @@ class Runner:
                 self._land(flight, None, began)
                 raise
             outcome = outcome_of_error(error)
+        except OwnerLoopError:
+            flight.slot.loop_bound = flight.misplaced = True
+            self._land(flight, None, began)  # who waits for it asks anew, where that may be done
+            return
         except BaseException as error:  # SystemExit leaving a task would end the loop
             outcome = outcome_of_error(error)
             if isinstance(error, KeyboardInterrupt) and is_ctrl_c():
@@ -341,6 +369,12 @@ class Runner:
             for slot in slots
         ]
 
+    def disbelieve(self, slots: Iterable[Slot]) -> None:
+        """Have no outcome so far stand in for a new one."""
+        with self.lock:
+            for slot in slots:
+                slot.judged_at = -math.inf
+
     async def end_unwatched(self, slots: Iterable[Slot]) -> None:
         """Cancel the flights that nobody waits for, each on its loop, and see them end."""
         by_loop: dict[AbstractEventLoop, list[Task[None]]] = {}
@@ -358,7 +392,7 @@ class Runner:
         self.lock = threading.RLock()
         self.threads.reset()
         self._hung.clear()
-        self._home = None
+        self.owner.begin_process()
         for slot in slots:
             slot.begin_process()
 
@@ -383,5 +417,6 @@ async def _read(value: object) -> Outcome:
             return value
         if not isawaitable(value):
             return outcome_of(value)
+        require_owner_loop(value)
         value = await value
     return NESTED

@@ -18,14 +18,17 @@ __all__ = ["FakeCheck", "FakeClock", "HeartbeatStoreConformance", "clean_registr
 def clean_registry(
     heartbeat_timeout_seconds: float | None = None, *, settings: HealthSettings | None = None
 ) -> Generator[HealthRegistry]:
-    """Have a new, empty default registry for the time of the block, and the old one after it."""
-    before = HealthRegistry.exchange_instance(
-        HealthRegistry(heartbeat_timeout_seconds, settings=settings)
-    )
+    """Have a new, empty default registry for the time of the block, and the old one after it.
+
+    At its end the new one is closed, with its threads and loops.
+    """
+    registry = HealthRegistry(heartbeat_timeout_seconds, settings=settings)
+    before = HealthRegistry.exchange_instance(registry)
     try:
-        yield HealthRegistry.get_instance()
+        yield registry
     finally:
         HealthRegistry.exchange_instance(before)
+        registry.close()
 
 
 class FakeClock:
@@ -55,6 +58,8 @@ class FakeClock:
 
 class FakeCheck:
     """A typed check that does as it is told, and counts how often it was asked."""
+
+    loop_bound = False  # it uses nothing that belongs to a loop
 
     def __init__(self, result: CheckResult | Exception | None = None) -> None:
         self.result: CheckResult | Exception = CheckResult() if result is None else result

@@ -9,19 +9,28 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
+from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
+from inspect import iscoroutine
 from typing import NoReturn, Protocol, TypeVar
+
+from .endings import PATIENCE_SECONDS, end_loop
 
 __all__ = [
     "DaemonThreads",
     "LoopThread",
     "Occupant",
     "Occupied",
+    "OwnerLoopError",
+    "is_own_loop",
     "needs_loop",
     "occupant",
+    "own_loop",
+    "require_owner_loop",
     "run_blocking",
     "run_on",
 ]
@@ -77,6 +86,8 @@ class Occupied(Protocol):
 
     @property
     def threads(self) -> DaemonThreads: ...
+    @property
+    def may_await(self) -> bool: ...
     def hold(self) -> None: ...
     def release(self) -> None: ...
 
@@ -134,6 +145,24 @@ async def run_on(
     return (await answer)()
 
 
+class OwnerLoopError(Exception):
+    """Raised in a run that turns out to need the application's loop, and is on another one."""
+
+
+def require_owner_loop(awaitable: object = None) -> None:
+    """Go on only where a check may use what belongs to a loop, as this `awaitable` of it may.
+
+    Raises:
+        OwnerLoopError: on any loop but the one that owns the application's clients.
+    """
+    check = occupant.get()
+    flight = check.flight if check is not None else None
+    if flight is not None and not flight.may_await:
+        if iscoroutine(awaitable):
+            awaitable.close()  # it is made anew where it may be awaited
+        raise OwnerLoopError
+
+
 def needs_loop(error: RuntimeError) -> bool:
     """Whether a call failed for want of an event loop, which asyncio says in words only."""
     return "event loop" in str(error)
@@ -160,27 +189,116 @@ def _deliver(answer: asyncio.Future[T], result: T) -> None:
         answer.set_result(result)
 
 
+_own_loops: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
+
+# In a child of a fork: collected there, a loop would take its sockets out of the epoll set that
+# the child shares with its parent.
+_left_to_the_parent: list[AbstractEventLoop] = []
+
+
+def own_loop() -> AbstractEventLoop:
+    """Return a new loop that is the library's: no client of the application lives on it."""
+    loop = asyncio.new_event_loop()
+    _own_loops.add(loop)
+    return loop
+
+
+def is_own_loop(loop: AbstractEventLoop) -> bool:
+    """Whether it is one of the library's own."""
+    return loop in _own_loops
+
+
 class LoopThread:
-    """An event loop on a daemon thread, for callers that have none. Started when first used."""
+    """An event loop on a daemon thread, for callers that have none.
+
+    Started when first used, and ended by `close` or with its last reference. Used again, it starts
+    anew.
+    """
 
     def __init__(self) -> None:
+        self._loop: AbstractEventLoop | None = None
+        self.begin_process()
+
+    def begin_process(self) -> None:
+        """Start anew in a forked child: the thread stayed with the parent."""
+        if self._loop is not None:
+            _left_to_the_parent.append(self._loop)
         self._lock = threading.Lock()
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self._loop = None
+        self._thread: threading.Thread | None = None
+        self._users = 0
+        self._leaving = False
 
     def run(self, call: Callable[[], Coroutine[None, None, T]]) -> T:
         """Await `call()` on the loop of the thread and return or raise what it does."""
-        future = asyncio.run_coroutine_threadsafe(call(), self._started())
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # a Ctrl-C here must not leave the asker waiting over there
-            raise
-
-    def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self.loop is None:
-                self.loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self.loop.run_forever, name="cqrs-health-loop", daemon=True
-                ).start()
-            return self.loop
+            loop = self._started()
+            self._users += 1
+        try:
+            return _awaited(call(), loop)
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._leaving and not self._users:
+                    self._stop()
+
+    def started(self) -> AbstractEventLoop:
+        """Return its loop, which runs from now on."""
+        with self._lock:
+            return self._started()
+
+    def close(self) -> None:
+        """End the thread and close its loop; the last caller does so who still waits for an answer.
+
+        Blocks until that is done, if nobody does, and a few seconds at the most.
+        """
+        with self._lock:
+            self._leaving = self._users > 0
+            thread = None if self._leaving else self._stop()
+        if thread is not None:
+            thread.join(2 * PATIENCE_SECONDS)
+
+    def _started(self) -> AbstractEventLoop:
+        if self._loop is None:
+            loop = own_loop()
+            thread = threading.Thread(
+                target=_run_loop, args=(loop,), name="cqrs-health-loop", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # no thread to be had
+                loop.close()
+                raise
+            weakref.finalize(self, _stop_loop, loop, os.getpid()).atexit = False
+            self._loop, self._thread = loop, thread
+        return self._loop
+
+    def _stop(self) -> threading.Thread | None:
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        self._leaving = False
+        if loop is not None:
+            _stop_loop(loop, os.getpid())
+        return thread
+
+
+def _awaited(coroutine: Coroutine[None, None, T], loop: AbstractEventLoop) -> T:
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # a Ctrl-C here must not leave the asker waiting over there
+        raise
+
+
+def _run_loop(loop: AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        end_loop(loop)
+
+
+def _stop_loop(loop: AbstractEventLoop, pid: int) -> None:
+    if pid == os.getpid():  # in a forked child it is the parent's
+        with suppress(RuntimeError):  # it has ended
+            loop.call_soon_threadsafe(loop.stop)

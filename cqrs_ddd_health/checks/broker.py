@@ -6,7 +6,7 @@ import inspect
 
 from cqrs_ddd_health.errors import InvalidCheckError
 from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.threads import run_blocking
+from cqrs_ddd_health.threads import require_owner_loop, run_blocking
 
 from .round_trips import round_trip
 
@@ -44,6 +44,14 @@ class MessageBrokerHealthCheck:
         self._client = broker_client
         self._question = question or ""
 
+    @property
+    def loop_bound(self) -> bool | None:
+        """Whether the client belongs to an event loop; None if what it answers will tell."""
+        if self._round_trip is not None:
+            return True
+        question: object = inspect.getattr_static(self._client, self._question, None)
+        return True if inspect.iscoroutinefunction(question) else None
+
     async def __call__(self) -> bool:
         """Return whether the client says yes; whatever it raised is swallowed."""
         try:
@@ -70,7 +78,7 @@ class MessageBrokerHealthCheck:
         if not callable(value):
             return await _settled(value)
         if inspect.iscoroutinefunction(value):
-            return await value()
+            return await _settled(value())
         return await _settled(await run_blocking(value))
 
     def _read(self) -> object:
@@ -78,7 +86,10 @@ class MessageBrokerHealthCheck:
 
 
 async def _settled(value: object) -> object:
-    return await value if inspect.isawaitable(value) else value
+    if inspect.isawaitable(value):
+        require_owner_loop(value)
+        return await value
+    return value
 
 
 def _has(client: object, name: str) -> bool:

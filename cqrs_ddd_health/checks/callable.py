@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from cqrs_ddd_health.errors import InvalidCheckError
 from cqrs_ddd_health.outcomes import outcome_of
 from cqrs_ddd_health.protocols import HealthCheck
-from cqrs_ddd_health.threads import needs_loop, run_blocking
+from cqrs_ddd_health.threads import needs_loop, require_owner_loop, run_blocking
 
-__all__ = ["Check", "asker_of"]
+__all__ = ["Check", "asker_of", "is_loop_bound"]
 
 Check: TypeAlias = "HealthCheck | Callable[[], object]"
 """What can be registered: a `HealthCheck`, or a callable of no arguments that returns anything
@@ -35,6 +35,20 @@ def asker_of(name: str, check: Check, *, blocking: bool = True) -> Callable[[], 
     if _is_async(plain):
         return call
     return _Sync(call, blocking=blocking)
+
+
+def is_loop_bound(check: Check) -> bool | None:
+    """Whether `check` may use what belongs to an event loop of the application.
+
+    It says so itself by an attribute `loop_bound`, as the built-in checks do; otherwise a coroutine
+    function may, and of any other callable it is not known: what it returns will tell.
+    """
+    plain = _without_partials(check) if callable(check) else check
+    said: object = getattr(getattr(plain, "__self__", plain), "loop_bound", ...)
+    if said is None or isinstance(said, bool):
+        return said
+    asked: Callable[..., Any] = check.check if isinstance(check, HealthCheck) else check
+    return True if _is_async(_without_partials(asked)) else None
 
 
 def _callable_of(name: str, check: object) -> Callable[..., Any]:
@@ -97,6 +111,7 @@ class _Sync:
                 if not needs_loop(error):
                     raise
                 self._blocking = False  # it gathers or makes tasks: it only returns an awaitable
+                require_owner_loop()
         return self._call()
 
     def _settled(self) -> object:

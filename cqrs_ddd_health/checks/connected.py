@@ -27,6 +27,8 @@ class ConnectedCheck:
     A client belongs to the event loop that made it, so each loop that asks has one of its own.
     """
 
+    loop_bound = False  # each loop that asks has a client of its own
+
     def __init__(self, connect: Callable[[], Awaitable[ConnectedClient]]) -> None:
         self._clients = PerLoop(connect, lambda client: client.close())
 

@@ -8,7 +8,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, TypeAlias
 
 from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.threads import needs_loop, run_blocking
+from cqrs_ddd_health.threads import needs_loop, require_owner_loop, run_blocking
 
 from .libraries import comes_from
 
@@ -45,6 +45,11 @@ class DatabaseHealthCheck:
         self._session_factory = session_factory
         self._is_async = _gives_async_sqlalchemy(session_factory)
 
+    @property
+    def loop_bound(self) -> bool | None:
+        """Whether its sessions belong to an event loop; None as long as that is not known."""
+        return self._is_async or None
+
     async def __call__(self) -> bool:
         """Return whether the database answered; whatever it raised is swallowed."""
         try:
@@ -56,15 +61,18 @@ class DatabaseHealthCheck:
     async def check(self) -> CheckResult:
         """Return what the database tells of itself; raises what the session raises."""
         if self._is_async:
+            require_owner_loop()
             return await _check_async(self._session_factory())
         try:
             opened = await run_blocking(lambda: _opened(self._session_factory))
         except RuntimeError as error:
             if not needs_loop(error):
                 raise
+            require_owner_loop()
             opened = self._session_factory()  # it is made for tasks, as a scoped async session is
         if isinstance(opened, CheckResult):
             return opened
+        require_owner_loop()
         self._is_async = True
         return await _check_async(opened)
 

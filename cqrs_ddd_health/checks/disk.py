@@ -23,6 +23,8 @@ class DiskSpaceHealthCheck:
         InvalidOptionError: if `min_free_bytes` is not a positive, finite number.
     """
 
+    loop_bound = False  # it holds nothing that belongs to a loop
+
     def __init__(self, path: str | os.PathLike[str], *, min_free_bytes: float = 1e9) -> None:
         self._path = Path(path)
         self._min_free_bytes = require_positive("min_free_bytes", min_free_bytes)

@@ -55,6 +55,8 @@ class HttpHealthCheck:
             from 200 to 599, or a header cannot be sent; the error does not repeat `url` or header.
     """
 
+    loop_bound = False  # it holds nothing that belongs to a loop
+
     def __init__(
         self, url: str, *, expect: str = "200-299", headers: Mapping[str, str] | None = None
     ) -> None:

@@ -27,6 +27,8 @@ class MemoryHealthCheck:
         ImportError: if psutil is not installed.
     """
 
+    loop_bound = False  # it holds nothing that belongs to a loop
+
     def __init__(self, *, min_available_bytes: float = 200e6) -> None:
         self._min_available_bytes = require_positive("min_available_bytes", min_available_bytes)
         self._root = Path("/")

@@ -57,6 +57,11 @@ class AlembicHealthCheck:
         }
         self._scripts: _Scripts | None = None
 
+    @property
+    def loop_bound(self) -> bool:
+        """Whether the engine belongs to an event loop."""
+        return hasattr(self._engine, "sync_engine")
+
     async def __call__(self) -> bool:
         """Return whether the database is migrated; whatever was raised is swallowed."""
         try:

@@ -35,6 +35,8 @@ class PoolSaturationHealthCheck:
         InvalidOptionError: if `max_used` is not more than 0 and at most 1.
     """
 
+    loop_bound = False  # it holds nothing that belongs to a loop
+
     def __init__(self, engine: _Pooled, *, max_used: float = 0.9) -> None:
         self._max_used = require_share("max_used", max_used)
         self._engine = engine

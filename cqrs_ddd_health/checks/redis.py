@@ -7,7 +7,7 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import Protocol, cast
 
 from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.threads import run_blocking
+from cqrs_ddd_health.threads import require_owner_loop, run_blocking
 
 from .libraries import comes_from
 
@@ -32,6 +32,13 @@ class RedisHealthCheck:
         self._client = redis_client
         self._version: str | None = None
         self._asked = False
+
+    @property
+    def loop_bound(self) -> bool | None:
+        """Whether the client belongs to an event loop; None if what `ping` returns will tell."""
+        if _is_async(self._client, "ping"):
+            return True
+        return False if comes_from(self._client, "redis") else None
 
     async def __call__(self) -> bool:
         """Return whether Redis answered with something true; whatever it raised is swallowed."""
@@ -63,15 +70,18 @@ class RedisHealthCheck:
 
 async def _call(client: object, name: str, *arguments: str) -> object:
     method = getattr(client, name)
-    if iscoroutinefunction(method) or _is_async_redis_py(client):
+    if _is_async(client, name):
         return await method(*arguments)
     answer: object = await run_blocking(lambda: method(*arguments))
-    return await answer if isawaitable(answer) else answer
+    if isawaitable(answer):
+        require_owner_loop(answer)
+        return await answer
+    return answer
 
 
-def _is_async_redis_py(client: object) -> bool:
-    """Its methods are plain functions that return coroutines: no need of a thread to call them."""
-    return comes_from(client, "redis.asyncio")
+def _is_async(client: object, name: str) -> bool:
+    """Whether that method is to be awaited: redis-py's are plain functions of coroutines."""
+    return comes_from(client, "redis.asyncio") or iscoroutinefunction(getattr(client, name, None))
 
 
 def _pool_numbers(client: object) -> dict[str, int]:

@@ -30,6 +30,8 @@ class TcpHealthCheck:
         InvalidOptionError: if `host` is no host name or `port` is not from 1 to 65535.
     """
 
+    loop_bound = False  # it holds nothing that belongs to a loop
+
     def __init__(self, host: str, port: int) -> None:
         self._host = require_host("host", host)
         self._port = require_port("port", port)

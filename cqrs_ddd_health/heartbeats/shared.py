@@ -56,7 +56,8 @@ class SharedHeartbeats:
             down_interval_seconds=MAX_INTERVAL_SECONDS,
             initial_delay_seconds=0.0,
         )
-        self.slot: Slot = Slot(STORE, self._look, options, kind="store")
+        # Any loop may ask: the publisher's looks.
+        self.slot: Slot = Slot(STORE, self._look, options, kind="store", loop_bound=False)
         self.begin_process()
 
     def begin_process(self) -> None:

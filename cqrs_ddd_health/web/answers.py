@@ -23,6 +23,13 @@ class Prepared(NamedTuple, Generic[T]):
     fresh_until: float
 
 
+class _Kept(NamedTuple, Generic[T]):
+    prepared: Prepared[T]
+    fresh_until: float
+    """Seconds of the wall clock: the other one stands still while some machines sleep."""
+    generation: int
+
+
 class _OnOneLoop(Generic[T]):
     """What is in the making on one loop: tasks and futures belong to it."""
 
@@ -34,18 +41,27 @@ class _OnOneLoop(Generic[T]):
 class Answers(Generic[T]):
     """Answers by key. The keys are the application's own, never made of what a request says.
 
-    Where askers may choose among very many of them, `limit` is how many are kept, the latest ones.
+    What was kept is of no use any more once `generation()` returns another number. Where askers may
+    choose among very many keys, `limit` is how many are kept, the latest ones.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, generation: Callable[[], int], limit: int | None = None) -> None:
+        self._generation = generation
         self._limit = limit
-        self._kept: dict[Hashable, Prepared[T]] = {}
+        self._kept: dict[Hashable, _Kept[T]] = {}
         self._loops: WeakKeyDictionary[AbstractEventLoop, _OnOneLoop[T]] = WeakKeyDictionary()
 
     def kept(self, key: Hashable) -> Prepared[T] | None:
         """Return what is kept for `key` while it is young enough."""
         entry = self._kept.get(key)
-        return None if entry is None or entry.fresh_until < time.monotonic() else entry
+        if (
+            entry is None
+            or entry.prepared.fresh_until < time.monotonic()
+            or entry.fresh_until < time.time()
+            or entry.generation != self._generation()
+        ):
+            return None
+        return entry.prepared
 
     async def made(self, key: Hashable, make: Callable[[], Awaitable[Prepared[T]]]) -> Prepared[T]:
         """Return what is kept, or what `make` makes, once for all who ask until it is made.
@@ -70,6 +86,7 @@ class Answers(Generic[T]):
     async def _make(
         self, here: _OnOneLoop[T], key: Hashable, make: Callable[[], Awaitable[Prepared[T]]]
     ) -> None:
+        generation = self._generation()
         try:
             prepared = await make()
         except BaseException as error:
@@ -78,13 +95,14 @@ class Answers(Generic[T]):
             if not isinstance(error, Exception):
                 raise
             return
-        self._keep(key, prepared)
+        self._keep(key, prepared, generation)
         for future in _unsettled(here.waiting.pop(key)):
             future.set_result(prepared)
 
-    def _keep(self, key: Hashable, prepared: Prepared[T]) -> None:
+    def _keep(self, key: Hashable, prepared: Prepared[T], generation: int) -> None:
         self._kept.pop(key, None)
-        self._kept[key] = prepared
+        left = prepared.fresh_until - time.monotonic()
+        self._kept[key] = _Kept(prepared, time.time() + left, generation)
         if self._limit is not None:
             for oldest in list(self._kept)[: -self._limit]:
                 self._kept.pop(oldest, None)  # another loop may have done so

@@ -43,7 +43,7 @@ class Metrics:
         self._reports = reports
         self._encode = encode
         self._is_missing = False
-        self._answers: Answers[Answer] = Answers()
+        self._answers: Answers[Answer] = Answers(lambda: registry.generation)
 
     async def answer(self, scope: Scope) -> Answer:
         """Answer the request of that scope: with 404 if prometheus_client is not installed."""

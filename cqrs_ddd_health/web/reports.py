@@ -20,7 +20,7 @@ class Reports:
 
     def __init__(self, registry: HealthRegistry) -> None:
         self._registry = registry
-        self._kept: Answers[HealthReport] = Answers()
+        self._kept: Answers[HealthReport] = Answers(lambda: registry.generation)
 
     async def report(self, probe: Probe | None) -> Prepared[HealthReport]:
         """Return the report that all share, whole: it is for `expose` to cut it down."""

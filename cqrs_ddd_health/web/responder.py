@@ -84,9 +84,12 @@ class Responder:
         self._registry = registry
         self._doorkeeper = doorkeeper_of(registry.settings, authorizer)
         self.reports: Reports = Reports(registry)
-        self._answers: Answers[Answer] = Answers()
-        self._selections: Answers[Answer] = Answers(MAX_SELECTIONS)
-        self._started: Answer | None = None
+        self._answers: Answers[Answer] = Answers(self._generation)
+        self._selections: Answers[Answer] = Answers(self._generation, MAX_SELECTIONS)
+        self._started: tuple[int, Answer] | None = None
+
+    def _generation(self) -> int:
+        return self._registry.generation
 
     def kept(self, keys: tuple[_Key, _Key]) -> Answer | None:
         """Return the answer that is kept for one of the usual requests, by its `usual_keys`."""
@@ -135,11 +138,12 @@ class Responder:
 
     async def _startup(self) -> Answer:
         """Once it has started it has started: what breaks later is the business of ready."""
-        if self._started is None:
+        generation = self._registry.generation
+        if self._started is None or self._started[0] != generation:
             answer = await self._probe("/startup")
-            self._started = answer if answer.code == 200 else None
+            self._started = (generation, answer) if answer.code == 200 else None
             return answer
-        return self._started
+        return self._started[1]
 
     async def _component(self, name: str, scope: Scope) -> Answer:
         # Out of the report that all share: whatever a stranger asks for asks no check anew, and

@@ -34,8 +34,9 @@ FLOORS = (
     ),
     (
         "sigterm",
-        "threads",
         "endings",
+        "threads",
+        "owner_loop",
         "per_loop",
         "pulse",
         "tallies",

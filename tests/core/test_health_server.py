@@ -162,7 +162,7 @@ async def test_it_is_entered_once_at_a_time_and_may_be_entered_again() -> None:
 
 
 def test_many_clients_at_once_share_the_flights() -> None:
-    registry = HealthRegistry(settings=HealthSettings(http_max_age_seconds=60))
+    registry = HealthRegistry(settings=HealthSettings(http_max_age_seconds=60), own_loop=True)
     check = registry.register("check", Told())
     with HealthServer(registry, port=0) as server:
         found: list[int] = []
@@ -181,8 +181,8 @@ def test_many_clients_at_once_share_the_flights() -> None:
 # --- whose loop
 
 
-def test_a_sync_worker_has_its_checks_refreshed_on_the_servers_loop() -> None:
-    registry = HealthRegistry()
+def test_a_sync_worker_has_its_checks_refreshed_on_a_loop_of_the_registrys_own() -> None:
+    registry = HealthRegistry(own_loop=True)
     spy = registry.register("check", LoopSpy())
     refreshing: list[bool] = []
     with HealthServer(registry, port=0) as server:
@@ -327,7 +327,7 @@ def test_connections_that_are_held_open_do_not_keep_it() -> None:
 
 
 def test_a_check_that_does_not_end_is_left_behind_and_the_loop_is_not() -> None:
-    registry = HealthRegistry(settings=QUICK)
+    registry = HealthRegistry(settings=QUICK, own_loop=True)
     stubborn = registry.register("check", Stubborn())
 
     left: set[asyncio.Task[None]] = set()
@@ -433,7 +433,7 @@ def test_where_no_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_authorizer_decides_who_sees_everything() -> None:
     settings = HealthSettings(detail="authorized")
-    registry = HealthRegistry(settings=settings)
+    registry = HealthRegistry(settings=settings, own_loop=True)
     registry.register("check", Told(OSError("its words")), tags=["a b"])
 
     def is_ops(scope: Scope) -> bool:

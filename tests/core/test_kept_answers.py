@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from typing import NamedTuple
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings
+from cqrs_ddd_health.testing import FakeClock
 from cqrs_ddd_health.web import responder
 from cqrs_ddd_health.web.asgi import HealthApp, Scope, health_app
 from tests.core.actors import Told
@@ -183,3 +185,20 @@ async def test_draining_is_seen_in_kept_answers_too() -> None:
     assert (await request(app, "/health/report")).json["draining"] is True
     health = await request(app, "/health/report", headers={"accept": "application/health+json"})
     assert health.json["notes"] == ["it is leaving, and takes no more traffic"]
+
+
+async def test_what_is_kept_grows_old_by_the_wall_clock_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The monotonic clock stands still while some machines sleep."""
+    clock = FakeClock()
+    registry = HealthRegistry(settings=HealthSettings(http_max_age_seconds=60), clock=clock)
+    check = registry.register("check", Told())
+    app = health_app(registry)
+    assert (await request(app, "/health/ready")).code == 200
+    check.outcome = False
+    assert (await request(app, "/health/ready")).code == 200
+    woke_up_at = time.time() + 3_600
+    clock.jump(3_600)
+    monkeypatch.setattr("cqrs_ddd_health.web.answers.time.time", lambda: woke_up_at)
+    assert (await request(app, "/health/ready")).code == 503

@@ -163,8 +163,8 @@ def test_an_asker_that_was_left_waiting_with_its_loop_is_forgotten(
     registry: HealthRegistry,
 ) -> None:
     gated = registry.register("check", Gated())
-    with ThreadedLoop() as home:
-        home.report(registry, deadline_seconds=0)
+    with ThreadedLoop() as owner:
+        owner.report(registry, deadline_seconds=0)
         other = asyncio.new_event_loop()
         asker = other.create_task(registry.report())
         other.run_until_complete(asyncio.sleep(0))
@@ -173,28 +173,28 @@ def test_an_asker_that_was_left_waiting_with_its_loop_is_forgotten(
         other.run_until_complete(asyncio.gather(asker, return_exceptions=True))
         assert waiting(registry) == 0
         other.close()
-        home.loop.call_soon_threadsafe(gated.gate.set)
+        owner.loop.call_soon_threadsafe(gated.gate.set)
         eventually_sync(lambda: slot_of(registry).flight is None)
 
 
 # --- at once
 
 
-def test_of_two_loops_at_once_only_the_home_runs_async_checks(registry: HealthRegistry) -> None:
+def test_of_two_loops_at_once_only_the_owner_runs_async_checks(registry: HealthRegistry) -> None:
     spy = registry.register("check", LoopSpy())
-    with ThreadedLoop() as home, ThreadedLoop() as other:
-        assert row_of(home.report(registry)).state == "up"
+    with ThreadedLoop() as owner, ThreadedLoop() as other:
+        assert row_of(owner.report(registry)).state == "up"
         for _ in range(3):
             assert row_of(other.report(registry)).state == "up"
-        assert set(spy.loops) == {home.loop}
+        assert set(spy.loops) == {owner.loop}
 
 
 def test_askers_on_two_loops_share_one_flight(registry: HealthRegistry) -> None:
     gated = registry.register("check", Gated())
-    with ThreadedLoop() as home, ThreadedLoop() as other:
+    with ThreadedLoop() as owner, ThreadedLoop() as other:
         asking = [
             asyncio.run_coroutine_threadsafe(registry.report(), where.loop)
-            for where in (home, other, home, other)
+            for where in (owner, other, owner, other)
         ]
         eventually_sync(lambda: waiting(registry) == 4)
         flight = slot_of(registry).flight
@@ -204,24 +204,24 @@ def test_askers_on_two_loops_share_one_flight(registry: HealthRegistry) -> None:
     assert gated.calls == 1
 
 
-def test_when_the_home_is_gone_another_loop_takes_its_place(registry: HealthRegistry) -> None:
+def test_when_the_owner_is_gone_another_loop_takes_its_place(registry: HealthRegistry) -> None:
     spy = registry.register("check", LoopSpy())
     with ThreadedLoop() as other:
-        with ThreadedLoop() as home:
-            home.report(registry)
+        with ThreadedLoop() as owner:
+            owner.report(registry)
             other.report(registry)
         other.report(registry)
-        assert spy.loops == [home.loop, home.loop, other.loop]
+        assert spy.loops == [owner.loop, owner.loop, other.loop]
 
 
-def test_an_asker_elsewhere_is_answered_although_the_home_is_blocked(
+def test_an_asker_elsewhere_is_answered_although_the_owner_is_blocked(
     registry: HealthRegistry,
 ) -> None:
     registry.register("check", LoopSpy(), timeout_seconds=SHORT)
     blocked = Blocked()
-    with ThreadedLoop() as home, ThreadedLoop() as other:
-        home.report(registry)
-        home.loop.call_soon_threadsafe(blocked)
+    with ThreadedLoop() as owner, ThreadedLoop() as other:
+        owner.report(registry)
+        owner.loop.call_soon_threadsafe(blocked)
         eventually_sync(lambda: blocked.calls == 1)
         assert kind_of(other.report(registry)) == "timeout"
         blocked.released.set()
@@ -229,24 +229,24 @@ def test_an_asker_elsewhere_is_answered_although_the_home_is_blocked(
         assert row_of(other.report(registry)).state == "up"
 
 
-def test_an_asker_elsewhere_cuts_off_a_flight_at_home(registry: HealthRegistry) -> None:
+def test_an_asker_elsewhere_cuts_off_a_flight_on_the_owner(registry: HealthRegistry) -> None:
     stubborn = registry.register("check", Stubborn(), timeout_seconds=SHORT)
-    with ThreadedLoop() as home, ThreadedLoop() as other:
-        home.report(registry, deadline_seconds=0)
+    with ThreadedLoop() as owner, ThreadedLoop() as other:
+        owner.report(registry, deadline_seconds=0)
         assert kind_of(other.report(registry)) == "timeout"
         eventually_sync(lambda: stubborn.cancellations == 1)
-        home.loop.call_soon_threadsafe(stubborn.released.set)
+        owner.loop.call_soon_threadsafe(stubborn.released.set)
         eventually_sync(lambda: registry.hung_checks == 0)
 
 
-def test_an_asker_is_answered_although_the_home_closes_meanwhile(
+def test_an_asker_is_answered_although_the_owner_closes_meanwhile(
     registry: HealthRegistry,
 ) -> None:
     gated = registry.register("check", Gated(), timeout_seconds=10 * SHORT)
     with ThreadedLoop() as other:
-        home = ThreadedLoop()
-        with home:
-            home.report(registry, deadline_seconds=0)
+        owner = ThreadedLoop()
+        with owner:
+            owner.report(registry, deadline_seconds=0)
             asking = asyncio.run_coroutine_threadsafe(registry.report(), other.loop)
             eventually_sync(lambda: waiting(registry) == 1)
         assert kind_of(asking.result(10)) == "timeout"
@@ -261,28 +261,28 @@ def test_what_is_decided_before_its_asker_can_wait_is_not_waited_for(
     registry.register("check", Told())
     slow = registry.register("slow", Gated())
     loop = PromptLoop()
-    with ThreadedLoop() as other, ThreadedLoop(loop) as home:
-        home.report(registry, deadline_seconds=0)
-        home.loop.call_soon_threadsafe(slow.gate.set)
+    with ThreadedLoop() as other, ThreadedLoop(loop) as owner:
+        owner.report(registry, deadline_seconds=0)
+        owner.loop.call_soon_threadsafe(slow.gate.set)
         eventually_sync(lambda: slot_of(registry, "slow").flight is None)
-        home.loop.call_soon_threadsafe(slow.gate.clear)
+        owner.loop.call_soon_threadsafe(slow.gate.clear)
         loop.prompt = True
         asking = asyncio.run_coroutine_threadsafe(registry.report(), other.loop)
         eventually_sync(lambda: waiting(registry, "slow") == 1)
         assert waiting(registry) == 0
         loop.prompt = False
-        home.loop.call_soon_threadsafe(slow.gate.set)
+        owner.loop.call_soon_threadsafe(slow.gate.set)
         assert [row.state for row in asking.result(10).components] == ["up", "up"]
 
 
-def test_a_home_that_closes_at_the_last_moment_is_found_out_by_the_next_asker(
+def test_an_owner_that_closes_at_the_last_moment_is_found_out_by_the_next_asker(
     registry: HealthRegistry,
 ) -> None:
     registry.register("check", Told(), timeout_seconds=SHORT)
     with ThreadedLoop() as other:
         loop = ClosingLoop()
-        with ThreadedLoop(loop) as home:
-            home.report(registry)
+        with ThreadedLoop(loop) as owner:
+            owner.report(registry)
             loop.closing = True
             assert kind_of(other.report(registry)) == "timeout"
             loop.closing = False
@@ -292,7 +292,8 @@ def test_a_home_that_closes_at_the_last_moment_is_found_out_by_the_next_asker(
 # --- without a loop
 
 
-def test_report_sync_needs_no_loop(registry: HealthRegistry) -> None:
+def test_report_sync_needs_no_loop() -> None:
+    registry = HealthRegistry(own_loop=True)
     spy = registry.register("check", LoopSpy())
     registry.register("sync", lambda: True)
     report = registry.report_sync()
@@ -315,13 +316,13 @@ async def test_report_sync_on_a_thread_asks_on_the_applications_loop(
     assert set(spy.loops) == {asyncio.get_running_loop()}
 
 
-def test_the_loop_of_report_sync_never_becomes_the_home(registry: HealthRegistry) -> None:
+def test_the_loop_of_report_sync_is_never_the_owner(registry: HealthRegistry) -> None:
     spy = registry.register("check", LoopSpy())
     registry.report_sync()
     with ThreadedLoop() as application:
         application.report(registry)
         registry.report_sync()
-        assert spy.loops[1:] == [application.loop, application.loop]
+        assert spy.loops == [application.loop, application.loop]
 
 
 def test_report_sync_on_many_threads_shares_one_flight(registry: HealthRegistry) -> None:
@@ -340,7 +341,8 @@ def test_report_sync_raises_what_report_raises(registry: HealthRegistry) -> None
         registry.report_sync(max_age_seconds=-1)
 
 
-def test_report_sync_bounds_a_check_that_hangs(registry: HealthRegistry) -> None:
+def test_report_sync_bounds_a_check_that_hangs() -> None:
+    registry = HealthRegistry(own_loop=True)
     stubborn = registry.register("check", Stubborn(), timeout_seconds=SHORT)
     assert [kind_of(registry.report_sync()) for _ in range(2)] == ["timeout", "hung"]
     flight = slot_of(registry).flight
@@ -369,11 +371,11 @@ def test_a_flight_that_was_decided_before_its_loop_got_to_it_is_never_flown() ->
     registry = HealthRegistry()
     gated = registry.register("check", Gated(), timeout_seconds=SHORT)
     blocked = Blocked()
-    with ThreadedLoop() as home, ThreadedLoop() as other:
-        home.loop.call_soon_threadsafe(gated.gate.set)
-        home.report(registry)
-        home.loop.call_soon_threadsafe(gated.gate.clear)
-        home.loop.call_soon_threadsafe(blocked)
+    with ThreadedLoop() as owner, ThreadedLoop() as other:
+        owner.loop.call_soon_threadsafe(gated.gate.set)
+        owner.report(registry)
+        owner.loop.call_soon_threadsafe(gated.gate.clear)
+        owner.loop.call_soon_threadsafe(blocked)
         eventually_sync(lambda: blocked.calls == 1)
         assert kind_of(other.report(registry)) == "timeout"
         blocked.released.set()

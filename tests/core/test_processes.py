@@ -78,6 +78,7 @@ print("parent")
 
 def test_a_forked_child_is_not_held_up_by_what_hangs_in_its_parent() -> None:
     source = """
+registry = HealthRegistry(own_loop=True)
 hangs = threading.Event()
 registry.register("sync", lambda: hangs.wait(), timeout_seconds=0.02)
 async def stubborn():
@@ -283,6 +284,7 @@ def test_a_real_ctrl_c_reaches_who_waits_in_report_sync() -> None:
 async def hangs():
     print("begun", flush=True)
     await asyncio.sleep(60)
+registry = HealthRegistry(own_loop=True)
 registry.register("hangs", hangs, timeout_seconds=60)
 try:
     registry.report_sync()

@@ -22,7 +22,7 @@ from cqrs_ddd_health import (
 )
 from cqrs_ddd_health.checks.connected import ConnectedCheck, ConnectedClient
 from cqrs_ddd_health.refresh import Pace, Refresher
-from cqrs_ddd_health.testing import FakeCheck
+from cqrs_ddd_health.testing import FakeCheck, FakeClock
 from cqrs_ddd_health.web.asgi import health_app
 from tests.core.actors import (
     PATIENCE_SECONDS,
@@ -246,6 +246,55 @@ def test_whoever_asks_before_the_first_run_has_it_run_at_once() -> None:
         assert check.times == [0]
 
     in_virtual_time(test)
+
+
+def test_what_was_found_before_the_first_block_was_entered_is_not_believed_in_it() -> None:
+    async def test(registry: HealthRegistry) -> None:
+        check = registry.register("check", Timed(takes=1))
+        for calls in (1, 2):
+            async with registry.running():
+                report = await registry.report(refreshed=True, deadline_seconds=0.5)
+                assert kind_of(report) == "pending"
+                await asyncio.sleep(1)
+                report = await registry.report(refreshed=True, deadline_seconds=0.5)
+                assert row_of(report).state == "up"
+                async with registry.running():  # the first one goes on
+                    report = await registry.report(refreshed=True, deadline_seconds=0.5)
+                    assert row_of(report).state == "up"
+            assert check.calls == calls
+
+    in_virtual_time(test)
+
+
+@pytest.mark.parametrize("path", ["/health/ready", "/health", "/health/startup", "/health/report"])
+def test_an_application_that_is_started_again_answers_what_is_true_by_then(path: str) -> None:
+    async def test(registry: HealthRegistry) -> None:
+        check = registry.register("check", Told(), probes=["ready", "startup"])
+        app = health_app(registry)
+        for outcome, code in ((True, 200), (False, 503), (True, 200)):
+            check.outcome = outcome
+            async with registry.running():
+                assert (await request(app, path)).code == code
+
+    in_virtual_time(test)
+
+
+async def test_what_is_too_old_by_the_wall_clock_is_asked_anew() -> None:
+    clock = FakeClock()
+    registry = HealthRegistry(clock=clock)
+    check = registry.register("check", Told())
+    async with registry.running():
+        await registry.report(refreshed=True)
+        clock.jump(15)
+        await registry.report(refreshed=True)
+        assert check.calls == 1
+        check.outcome = False
+        clock.jump(3_600)  # the machine slept, and the monotonic clock with it
+        assert row_of(await registry.report(refreshed=True)).state == "down"
+        clock.jump(-2 * 3_600)
+        check.outcome = True
+        assert row_of(await registry.report(refreshed=True)).state == "down"
+        assert check.calls == 2
 
 
 def test_without_a_refresh_whoever_asks_for_what_was_refreshed_asks_the_checks() -> None:

@@ -24,9 +24,9 @@ async def yes() -> bool:
     return True
 
 
-def simple() -> HealthRegistry:
+def simple(*, own_loop: bool = True) -> HealthRegistry:
     """A registry whose checks belong to no loop."""
-    registry = HealthRegistry()
+    registry = HealthRegistry(own_loop=own_loop)
     registry.register("async", yes)
     registry.register("sync", lambda: True)
     registry.register("redis", RedisHealthCheck(sync_redis(PORT)))
@@ -156,7 +156,7 @@ def loops_at_once() -> None:
             while any(thread.is_alive() for thread in others):
                 await ask_often(registry, 1)
 
-    registry = simple()
+    registry = simple(own_loop=False)
     failed: list[BaseException] = []
 
     def other() -> None:

@@ -45,8 +45,8 @@ def test_it_works_in_every_process_and_loop(
 ) -> None:
     """Row 21. A child of a fork and a second loop ask as if they were the first.
 
-    Red when `Runner.forget_flights` keeps the flights, or `_home_for` returns the loop that asked
-    first although it no longer runs.
+    Red when `Runner.forget_flights` keeps the flights, or `Runner.ask` takes the owner loop for one
+    that runs although it no longer does.
     """
     done = run(program, own_redis.port)
     record(21, "forks, loops and uvloop: programs that hang", done is None, "hangs")
