@@ -26,6 +26,9 @@ __all__ = ["BackgroundServer"]
 EXIT_SECONDS = 6 * PATIENCE_SECONDS
 """How long an exit waits at the most: for flights, for clients, and for what its loop still has."""
 
+BACKLOG = 2_048
+"""How many clients may wait to be accepted, as far as the system lets them."""
+
 # In a child of a fork: collected there, a loop would take its sockets out of the epoll set that
 # the child shares with its parent.
 _left_to_the_parent: list[object] = []
@@ -224,7 +227,7 @@ class _Service:
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         why = error.strerror or type(error).__name__
         raise ServerError(

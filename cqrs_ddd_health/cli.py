@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import sys
 from contextlib import suppress
 
@@ -19,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .health_server import HealthServer
     from .models import HealthReport
     from .registry import HealthRegistry
 
@@ -232,53 +232,48 @@ def _export(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from .choosing import chosen_registry
+    from .errors import InvalidOptionError, ServerError
+    from .server import serve
+    from .transitions import show_on_stderr
 
     registry = chosen_registry(options)
     settings = registry.settings
     host = options.host or settings.serve_host
     port = settings.serve_port if options.port is None else options.port
-    try:
-        from .server import serve
-    except ImportError:
-        raise UsageError(
-            "cqrs-health: serving needs uvicorn: pip install 'cqrs-ddd-health[uvicorn]'"
-        ) from None
-    from .transitions import show_on_stderr
-
     show_on_stderr()
-    with _listening(host, port) as listener:
-        bound_host, bound_port = listener.getsockname()[:2]
-        shown = f"[{bound_host}]" if ":" in bound_host else bound_host
-        write(f"Health page: http://{shown}:{bound_port}/health/page\n")
+
+    def announce(server: HealthServer) -> None:
+        write(f"Health page: {server.url}/health/page\n")
         if options.demo:
             from .demo import demo_database
 
             write(f"Its database is {demo_database()}: move it away and look.\n")
-        serve(registry, listener)
+
+    try:
+        serve(registry, host, port, announce)
+    except (InvalidOptionError, ServerError) as error:
+        raise UsageError(f"cqrs-health: {error} (--host, --port)") from None
     return OK
 
 
 def _check(options: argparse.Namespace) -> int:
-    import asyncio
-
     from .choosing import chosen_registry
-    from .endings import end_loop
+    from .endings import loop_runner
 
     registry = chosen_registry(options)
     if options.explain:
         _explain(registry, as_json=options.json)
         return OK
     # One loop for all that is asked: the registry's async clients belong to it.
-    runner = asyncio.Runner()
-    try:
-        if options.watch is None:
-            return runner.run(_checked(registry, options))
-        with suppress(KeyboardInterrupt):  # either signal is how it is meant to end
-            runner.run(_watched(registry, options))
-        return OK
-    finally:
-        runner.run(registry.aclose())
-        end_loop(runner.get_loop())  # the runner would wait for a check that never ends
+    with loop_runner() as runner:
+        try:
+            if options.watch is None:
+                return runner.run(_checked(registry, options))
+            with suppress(KeyboardInterrupt):  # either signal is how it is meant to end
+                runner.run(_watched(registry, options))
+            return OK
+        finally:
+            runner.run(registry.aclose())
 
 
 async def _checked(registry: HealthRegistry, options: argparse.Namespace) -> int:
@@ -318,20 +313,6 @@ def _show(report: HealthReport, options: argparse.Namespace) -> None:
     else:
         text = table(report)
         write(text if options.watch is None else f"{text}\n")
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=_family(host), backlog=2048)
-    except (OSError, OverflowError) as error:
-        raise UsageError(
-            f"cqrs-health: cannot listen on {host}:{port}: {error}; "
-            "choose another with --port, 0 for any that is free"
-        ) from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 if __name__ == "__main__":

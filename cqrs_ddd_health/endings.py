@@ -6,8 +6,8 @@ import asyncio
 import signal
 import threading
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager, suppress
 from inspect import iscoroutine
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ __all__ = [
     "end_on",
     "end_tasks",
     "is_ctrl_c",
+    "loop_runner",
     "retrieve",
 ]
 
@@ -75,6 +76,16 @@ def end_loop(loop: AbstractEventLoop) -> None:
                 cut_off(task)
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+@contextmanager
+def loop_runner() -> Generator[asyncio.Runner]:
+    """Have a runner that, other than `asyncio.run`, waits for no task that ignores its end."""
+    runner = asyncio.Runner()
+    try:
+        yield runner
+    finally:
+        end_loop(runner.get_loop())
 
 
 def cut_off(task: Task[T]) -> None:

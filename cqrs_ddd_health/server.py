@@ -1,55 +1,46 @@
-"""`cqrs-health serve` on uvicorn: told to leave, it says so for a while before it goes."""
+"""`cqrs-health serve`: a `HealthServer` in the foreground, which drains before it leaves."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from types import FrameType
+import signal
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from .draining import drain_on_sigterm
-from .web.asgi import health_app
+from .endings import loop_runner
+from .health_server import HealthServer
 
 if TYPE_CHECKING:
     from .registry import HealthRegistry
 
 __all__ = ["serve"]
 
-GOOD_BYE_SECONDS = 2.0
-"""How long a client may take to read what it asked for, once the server leaves."""
 
-
-def serve(registry: HealthRegistry, listener: socket.socket) -> None:
-    """Answer on `listener` until a signal ends it.
+def serve(
+    registry: HealthRegistry, host: str, port: int, announce: Callable[[HealthServer], None]
+) -> None:
+    """Answer until a signal ends it; `announce` is called as soon as it does.
 
     SIGTERM drains first, for `CQRS_HEALTH_DRAIN_SECONDS`, as `drain_on_sigterm` says. SIGINT, and
-    every further signal, ends it at once.
+    every further signal, ends it at once. Async checks run on the loop of this thread.
+
+    Raises:
+        ServerError: if nobody can listen there.
+        InvalidOptionError: if the host or the port can be none.
     """
-    config = uvicorn.Config(health_app(registry), log_level="warning")
-    _DrainingServer(config, registry).run(sockets=[listener])
+    server = HealthServer(registry, host, port)
+    with loop_runner() as runner:
+        runner.run(_serve(registry, server, announce))
 
 
-class _DrainingServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, registry: HealthRegistry) -> None:
-        super().__init__(config)
-        self._registry = registry
-
-    async def main_loop(self) -> None:
-        with drain_on_sigterm(self._registry):
-            await super().main_loop()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Otherwise whoever asks much and reads nothing keeps it for ever.
-        asyncio.get_running_loop().call_later(GOOD_BYE_SECONDS, self._hang_up)
-        await super().shutdown(sockets)
-
-    def _hang_up(self) -> None:
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
-        # uvicorn's own would have the signal kill the process in the end: a clean exit it is not.
-        self.force_exit = self.should_exit  # the second time
-        self.should_exit = True
+async def _serve(
+    registry: HealthRegistry, server: HealthServer, announce: Callable[[HealthServer], None]
+) -> None:
+    loop, leave = asyncio.get_running_loop(), asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: loop.call_soon_threadsafe(leave.set))
+    async with server:
+        announce(server)
+        with drain_on_sigterm(registry):
+            await leave.wait()

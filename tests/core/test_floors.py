@@ -143,7 +143,7 @@ OPTIONAL = {
     "fastapi": ("web.fastapi",),
     "starlette": ("web.fastapi",),
     "prometheus_client": ("collector", "prometheus"),
-    "uvicorn": ("server",),
+    "uvicorn": (),
     "aio_pika": (),
     "aiormq": (),
     "nats": (),

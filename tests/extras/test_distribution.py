@@ -18,7 +18,7 @@ import cqrs_ddd_health
 REPOSITORY = Path(__file__).parents[2]
 RESOURCES = {"psutil", "alembic"}
 BROKERS = {"amqp", "nats", "mqtt", "kafka"}
-EXTRAS = {"sqlalchemy", "redis", "fastapi", "prometheus", "uvicorn", *BROKERS, *RESOURCES, "all"}
+EXTRAS = {"sqlalchemy", "redis", "fastapi", "prometheus", *BROKERS, *RESOURCES, "all"}
 SDIST_TOP = {
     ".gitignore",  # hatchling adds it, and builds with it
     "CHANGELOG.md",
