@@ -167,4 +167,4 @@ class Engine:
         if self.shared is not None:
             self.shared.begin_process()
         self.transitions.begin_process()
-        self.listeners.forget_threads()
+        self.listeners.begin_process()

@@ -41,7 +41,7 @@ class Clock(Protocol):
 
 
 class Listener(Protocol):
-    """Told of every transition, in order, on a thread of its own: it may block and may raise."""
+    """Told of every transition, in order, on a thread of ours: it may block and may raise."""
 
     def __call__(self, transition: Transition, /) -> None: ...
 

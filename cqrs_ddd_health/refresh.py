@@ -8,7 +8,6 @@ sees a steady load. Whoever asks before the first run has it run at once.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from asyncio import Task
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -18,11 +17,11 @@ from contextvars import Context
 from .catalog import EVERYTHING, Catalog
 from .flights import JITTER, Slot, at_random
 from .options import CheckOptions
+from .readers import warn
 from .runner import Runner
+from .texts import class_name
 
 __all__ = ["Pace", "Refresher"]
-
-_logger = logging.getLogger("cqrs_ddd_health")
 
 IDLE_SECONDS = 0.5
 """How soon a check that was registered meanwhile, or a leader that is gone, is noticed."""
@@ -143,10 +142,8 @@ class Refresher:
         except Exception as error:  # a clock may raise; what is not refreshed looks alive for long
             if self._failed_with is not type(error):
                 self._failed_with = type(error)
-                _logger.warning(
-                    "the background refresh failed, and goes on: %s",
-                    type(error).__name__,
-                    exc_info=_logger.isEnabledFor(logging.DEBUG),  # it may hold secrets
+                warn(
+                    "the background refresh failed, and goes on: %s", class_name(error), error=error
                 )
             return IDLE_SECONDS
 

@@ -399,9 +399,10 @@ class HealthRegistry(Beating):
         return self._engine.transitions.read()
 
     def add_listener(self, listener: Listener) -> None:
-        """Have `listener` told of every transition, in order, on a thread of its own.
+        """Have `listener` told of every transition, in order, on a thread of ours.
 
-        A first verdict is one too. One that raises is logged, one that hangs misses some.
+        A first verdict is one too. One that raises is logged, one that hangs misses some, and up to
+        63 that hang hold up none of the others.
 
         Raises:
             InvalidOptionError: if it is not callable.

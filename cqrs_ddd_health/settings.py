@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -39,6 +38,7 @@ from .environment import (
 from .errors import SettingsError
 from .names import Name, fold
 from .options import DEFAULT_TIMEOUT_SECONDS, CheckOptions, PositiveSeconds
+from .readers import warn
 from .texts import hide, secrets_of_url
 
 __all__ = ["ENV_PREFIX", "CheckSettings", "Detail", "HealthSettings", "unclaimed", "variable_of"]
@@ -51,8 +51,6 @@ _LISTS = ("probes", "tags")
 _LEAST_TOKEN = 16
 """In characters: one that could be guessed lets everybody in."""
 _TOKEN = re.compile(rf"(?=.{{{_LEAST_TOKEN}}})[A-Za-z0-9._~+/-]+=*", re.ASCII)  # RFC 6750, 2.1
-
-_logger = logging.getLogger("cqrs_ddd_health")
 
 
 def _listed(value: object) -> object:
@@ -329,7 +327,7 @@ def _tell_of_unknown(variables: Iterable[str], *, strict: bool) -> None:
         )
     for variable in sorted(unknown.keys() - _warned):
         _warned.add(variable)
-        _logger.warning("unknown variable %s is ignored%s", variable, unknown[variable])
+        warn("unknown variable %s is ignored%s", variable, unknown[variable])
 
 
 def _unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:

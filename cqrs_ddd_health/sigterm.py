@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -21,12 +20,11 @@ from types import FrameType
 from typing import TypeAlias
 
 from .errors import DrainError
+from .readers import warn
 
 __all__ = ["Hold", "hold", "keep_hold", "release"]
 
 _Handler: TypeAlias = "Callable[[int, FrameType | None], object] | int | None"
-
-_logger = logging.getLogger("cqrs_ddd_health")
 
 _NOWHERE = -1
 _BYTE = bytes([signal.SIGTERM])
@@ -222,7 +220,7 @@ def hold(one: Hold) -> None:
     if not _is_main_thread():
         if _running_loop() is None:
             raise DrainError("SIGTERM is only handled in the main thread: call it there")
-        _logger.warning("SIGTERM does not drain here: this loop is not in the main thread")
+        warn("SIGTERM does not drain here: this loop is not in the main thread")
         return
     handler = signal.getsignal(signal.SIGTERM)
     if handler is None:

@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 __all__ = [
     "MAX_TEXT",
     "WITH_FREE_TEXT",
+    "class_name",
     "hide",
     "safe_name",
     "safe_text",
@@ -151,6 +152,15 @@ def safe_name(name: str, limit: int = MAX_NAME) -> str:
     But a word of it that is also a secret stays: whoever knows the name would read the secret off.
     """
     return _safe(name, limit, words=False)
+
+
+def class_name(value: object) -> str:
+    """Return the name of the class of `value`, as `safe_name` does; it runs no code of that class.
+
+    Read past the metaclass: what its author made of `__name__` may raise.
+    """
+    name: str = vars(type)["__name__"].__get__(type(value))
+    return safe_name(name) or "unnamed"
 
 
 def _safe(text: str, limit: int, *, words: bool) -> str:

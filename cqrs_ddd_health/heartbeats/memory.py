@@ -6,7 +6,6 @@ store may publish into it as into any other.
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
@@ -20,6 +19,7 @@ from cqrs_ddd_health.evaluation import Beat, is_fresh
 from cqrs_ddd_health.names import MAX_NAME_LENGTH, require_name
 from cqrs_ddd_health.options import require_count, require_seconds
 from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
+from cqrs_ddd_health.readers import warn
 from cqrs_ddd_health.runner import SystemClock
 
 from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, PUBLISHES_PER_PRUNE
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from cqrs_ddd_health.protocols import Clock
 
 __all__ = ["MemoryHeartbeatStore"]
-
-_logger = logging.getLogger("cqrs_ddd_health")
 
 # An instance that has been silent for so many timeouts may make room for a new one.
 _SILENT_TIMEOUTS = 10
@@ -250,7 +248,7 @@ class MemoryHeartbeatStore:
     def _refuse(self, why: str, worker: str) -> bool:
         self.dropped += 1
         if self.dropped == 1:
-            _logger.warning("beats are dropped, %s: the first is of %r", why, worker)
+            warn("beats are dropped, %s: the first is of %r", why, worker)
         return False
 
 

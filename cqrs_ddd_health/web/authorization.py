@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
-import logging
 import os
 from asyncio import Task
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextvars import copy_context
 from typing import TypeAlias
 
 from cqrs_ddd_health.endings import cut_off, is_ctrl_c, retrieve
 from cqrs_ddd_health.errors import InvalidOptionError, SettingsError
+from cqrs_ddd_health.readers import warn
 from cqrs_ddd_health.settings import HealthSettings
-from cqrs_ddd_health.texts import safe_name
+from cqrs_ddd_health.texts import class_name
 from cqrs_ddd_health.threads import DaemonThreads, run_on
 
 from .scope import Scope, bearer_token
@@ -37,8 +36,6 @@ MAX_WAITING = 256
 then is a stranger at once."""
 MAX_COMPLAINTS = 10
 """How many different reasons are logged."""
-
-_logger = logging.getLogger("cqrs_ddd_health")
 
 
 _threads = DaemonThreads(MAX_THREADS)
@@ -124,7 +121,7 @@ class Doorkeeper:
         except BaseException as error:  # leaving a task some would end the loop
             if isinstance(error, KeyboardInterrupt) and is_ctrl_c():
                 raise
-            self._complain(safe_name(type(error).__name__))
+            self._complain(class_name(error))
             return False
 
     def _complain(self, why: str) -> None:
@@ -132,8 +129,7 @@ class Doorkeeper:
         if why in self._complaints or len(self._complaints) >= MAX_COMPLAINTS:
             return
         self._complaints.add(why)
-        with suppress(Exception):  # a handler of the application's
-            _logger.warning("the authorizer of the health paths says nothing: %s", why)
+        warn("the authorizer of the health paths says nothing: %s", why)
 
 
 async def _answer(authorizer: Authorizer, scope: Scope) -> object:

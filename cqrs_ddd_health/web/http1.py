@@ -7,7 +7,6 @@ a client sent is shown nowhere. The rules are those of RFC 9110 and 9112, withou
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from asyncio import Task, TimerHandle, Transport
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +14,9 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias, cast
 from urllib.parse import unquote
+
+from cqrs_ddd_health.readers import warn
+from cqrs_ddd_health.texts import class_name
 
 from . import formats
 from .formats import Answer
@@ -37,7 +39,6 @@ _END = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/1\.([01])" % _TOKEN)
 _FIELD_LINE = re.compile(rb"(%b):([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
-_logger = logging.getLogger("cqrs_ddd_health")
 
 
 class RequestError(Exception):
@@ -256,11 +257,7 @@ class Connection(asyncio.Protocol):
         try:
             answer = await self._asked(request)
         except Exception as error:  # whatever it is, the next request may go well
-            _logger.warning(
-                "a request was answered with 500: %s",
-                type(error).__name__,
-                exc_info=_logger.isEnabledFor(logging.DEBUG),  # it may hold secrets
-            )
+            warn("a request was answered with 500: %s", class_name(error), error=error)
             answer, is_last = formats.refused(500), True
             if request.method == "HEAD":
                 answer = answer._replace(body=b"")

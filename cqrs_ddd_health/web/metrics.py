@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from cqrs_ddd_health.readers import warn
 from cqrs_ddd_health.threads import run_blocking
 
 from . import formats
@@ -25,8 +25,6 @@ METRICS = "/metrics"
 
 Encode: TypeAlias = "Callable[[bytes], bytes]"
 """From the media type, `formats.PLAIN` or `formats.OPENMETRICS`, to the metrics as they are now."""
-
-_logger = logging.getLogger("cqrs_ddd_health")
 
 
 class Metrics:
@@ -70,7 +68,7 @@ class Metrics:
             from cqrs_ddd_health.collector import HealthCollector, encoded
         except ImportError as error:
             self._is_missing = True
-            _logger.warning("%s is not found: %s", METRICS, error)
+            warn("%s is not found: %s", METRICS, error)
             return None
         self._encode = partial(encoded, HealthCollector(self._registry))
         return self._encode

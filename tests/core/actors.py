@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from cqrs_ddd_health import ComponentStatus, HealthRegistry, HealthReport
+from cqrs_ddd_health import ComponentStatus, HealthRegistry, HealthReport, readers
 from cqrs_ddd_health.flights import Slot
 
 PATIENCE_SECONDS = 20.0
@@ -123,6 +123,11 @@ def eventually_sync(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < give_up_at, "it never happened"
         time.sleep(0.001)
+
+
+def log_is_written() -> None:
+    """Return as soon as the log has what was to be said to it."""
+    eventually_sync(lambda: not readers._warnings.is_reading)
 
 
 def row_of(report: HealthReport, name: str = "check") -> ComponentStatus:

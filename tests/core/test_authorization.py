@@ -25,7 +25,7 @@ from cqrs_ddd_health import (
 from cqrs_ddd_health.settings import Detail
 from cqrs_ddd_health.web import authorization
 from cqrs_ddd_health.web.asgi import Authorizer, HealthApp, Scope, health_app
-from tests.core.actors import Told, eventually
+from tests.core.actors import Told, eventually, log_is_written
 from tests.core.asgi_client import request
 
 TOKEN = "A-token.that_is~long+enough/=="
@@ -247,6 +247,7 @@ async def test_those_that_never_end_do_not_pile_up(
     doorkeeper = app._responder._doorkeeper
     assert doorkeeper is not None
     assert len(doorkeeper._asked) == len(doorkeeper._overdue) == 3
+    log_is_written()
     assert "too many calls of it do not end" in caplog.text
     released.set()
     await eventually(lambda: not doorkeeper._asked and not doorkeeper._overdue)
@@ -302,11 +303,11 @@ async def test_its_complaints_are_few_and_raise_nothing(
 ) -> None:
     said: list[object] = []
 
-    def fail(_: str, why: object) -> None:
+    def fail(_: str, why: object, *, exc_info: object) -> None:
         said.append(why)
         raise OSError("no log today")
 
-    monkeypatch.setattr(authorization._logger, "warning", fail)
+    monkeypatch.setattr("cqrs_ddd_health.readers._logger.warning", fail)
     kinds = iter([type(f"Error{number}", (Exception,), {}) for number in range(30)] * 2)
 
     def raising(scope: Scope) -> bool:
@@ -315,6 +316,7 @@ async def test_its_complaints_are_few_and_raise_nothing(
     app = app_of(raising)
     for _ in range(60):
         assert not await is_let_in(app)
+    log_is_written()
     assert said == [f"Error{number}" for number in range(authorization.MAX_COMPLAINTS)]
 
 
@@ -352,6 +354,7 @@ async def test_nor_does_what_waits_for_their_threads_pile_up(
     askers = [is_let_in(app) for _ in range(authorization.MAX_THREADS + 50)]
     assert set(await asyncio.gather(*askers)) == {False}
     assert authorization._threads.waiting == 5
+    log_is_written()
     assert "says nothing: too many wait for it" in caplog.text
     release.set()
     await eventually(lambda: authorization._threads._running == 0)
@@ -416,6 +419,7 @@ async def test_that_it_fails_is_logged_once_and_without_words(
         for _ in range(3):
             await is_let_in(app)
         await is_let_in(app_of(async_raising(KeyError("secret")), deadline_seconds=5))
+        log_is_written()
     said = [record.getMessage() for record in caplog.records if "authorizer" in record.getMessage()]
     assert said == [
         "the authorizer of the health paths says nothing: ValueError",
@@ -430,6 +434,7 @@ async def test_that_it_is_slow_is_logged(caplog: pytest.LogCaptureFixture) -> No
 
     with caplog.at_level(logging.INFO, "cqrs_ddd_health"):
         await is_let_in(app_of(slow, deadline_seconds=0.01))
+        log_is_written()
     assert "says nothing: it took too long" in caplog.text
 
 

@@ -18,7 +18,7 @@ from cqrs_ddd_health import (
     InvalidOptionError,
     drain_on_sigterm,
 )
-from tests.core.actors import PATIENCE_SECONDS, Gated
+from tests.core.actors import PATIENCE_SECONDS, Gated, log_is_written
 from tests.core.sigterms import LONG, SOON, Server, terminate, until
 
 pytestmark = pytest.mark.usefixtures("unchanged_sigterm")
@@ -182,6 +182,7 @@ def test_a_lifespan_in_another_thread_has_no_signal_to_wait_with(
             await registry.report()
 
     assert errors_of(lambda: asyncio.run(lifespan())) == []
+    log_is_written()
     assert "not in the main thread" in caplog.text
     assert signal.getsignal(signal.SIGTERM) is server
 

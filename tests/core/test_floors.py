@@ -28,6 +28,7 @@ FLOORS = (
         "protocols",
         "wire",
         "environment",
+        "readers",
         "settings",
         "openapi",
         "schema",

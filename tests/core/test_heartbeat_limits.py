@@ -12,7 +12,7 @@ import pytest
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings, InvalidNameError, InvalidOptionError
 from cqrs_ddd_health.testing import FakeClock
-from tests.core.actors import kind_of, row_of
+from tests.core.actors import kind_of, log_is_written, row_of
 
 
 @pytest.fixture
@@ -92,6 +92,7 @@ async def test_beats_of_too_many_workers_are_dropped_counted_and_logged_once(
             registry.heartbeat(f"worker {number}")
         registry.heartbeat("worker 0")
         registry.heartbeat("worker 1", instance="another of a known one")
+        log_is_written()
     assert registry.dropped_beats == 3
     assert [row.name for row in (await registry.report()).components] == ["worker 0", "worker 1"]
     assert len(caplog.records) == 1

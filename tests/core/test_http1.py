@@ -15,7 +15,7 @@ from cqrs_ddd_health.web import http1
 from cqrs_ddd_health.web.asgi import Receive, Scope, Send
 from cqrs_ddd_health.web.http1 import Connections, RequestError, parsed
 
-from .actors import eventually
+from .actors import eventually, log_is_written
 
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -273,6 +273,7 @@ async def test_what_the_application_raises_is_an_answer_too(
         answer = await said(service, GET)
     assert codes(answer) == [500]
     assert SECRET not in answer
+    log_is_written()
     (record,) = caplog.records
     assert record.getMessage() == "a request was answered with 500: RuntimeError"
 

@@ -32,6 +32,7 @@ from tests.core.actors import (
     Told,
     eventually,
     kind_of,
+    log_is_written,
     row_of,
 )
 from tests.core.asgi_client import request
@@ -505,6 +506,7 @@ async def test_a_refresh_that_fails_says_so_once_and_goes_on(
     check = registry.register("check", Timed(), options=CheckOptions(initial_delay_seconds=0))
     async with registry.running():
         await eventually(lambda: check.calls == 1)
+    log_is_written()
     assert caplog.messages == ["the background refresh failed, and goes on: OSError"]
     assert "hunter2" not in caplog.text
 

@@ -19,6 +19,7 @@ from cqrs_ddd_health import (
     HealthSettings,
     SettingsError,
 )
+from tests.core.actors import log_is_written
 
 SECRET = "hunter2"
 
@@ -275,6 +276,7 @@ def test_an_unknown_variable_of_a_dotenv_file_is_warned_of(
     with caplog.at_level(logging.WARNING, "cqrs_ddd_health"):
         read(monkeypatch, ENV_FILE=str(file))
         read(monkeypatch, ENV_FILE=str(file))
+        log_is_written()
     assert [record.getMessage() for record in caplog.records] == [
         "unknown variable CQRS_HEALTH_SERVE_PROT is ignored, did you mean CQRS_HEALTH_SERVE_PORT?"
     ]
@@ -296,6 +298,7 @@ def test_strictness_makes_unknown_variables_an_error(
             "unknown variable CQRS_HEALTH_80_TCP_ADDR (is it a service link of Kubernetes?); "
             "unknown variable CQRS_HEALTH_SERVE_PROT, did you mean CQRS_HEALTH_SERVE_PORT?"
         )
+    log_is_written()
     assert caplog.records == []
 
 

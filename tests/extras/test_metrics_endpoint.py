@@ -18,7 +18,7 @@ from cqrs_ddd_health.settings import Detail
 from cqrs_ddd_health.testing import FakeCheck
 from cqrs_ddd_health.web import formats
 from cqrs_ddd_health.web.asgi import health_app
-from tests.core.actors import eventually
+from tests.core.actors import eventually, log_is_written
 from tests.core.asgi_client import Response, request
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -226,6 +226,7 @@ async def test_without_the_library_it_is_not_there_and_the_log_says_why(
     app = health_app(registry)
     with caplog.at_level(logging.WARNING, "cqrs_ddd_health"):
         codes = [(await request(app, path)).code for path in ("/metrics", "/metrics", "/health")]
+        log_is_written()
     assert codes == [404, 404, 200]
     assert check.calls == 1
     (said,) = (record.getMessage() for record in caplog.records)
