@@ -50,20 +50,42 @@ class Selection(NamedTuple):
 EVERYTHING = Selection(None, frozenset())
 
 
+class _Snapshot(NamedTuple):
+    """The slots after some change, and what was selected of them since."""
+
+    change: object
+    slots: Mapping[str, Slot]
+    selected: dict[Selection, tuple[Slot, ...]]
+
+
 class Catalog:
-    """The slots of a registry. Readers need no lock: every change makes a new mapping."""
+    """The slots of a registry. Readers need no lock: the first one after a change makes a copy."""
 
     def __init__(self, settings: HealthSettings) -> None:
         self._settings = settings
         self._general = CheckOptions(timeout_seconds=settings.check_timeout_seconds)
-        self.slots: Mapping[str, Slot] = {}
-        self._current: tuple[Mapping[str, Slot], dict[Selection, tuple[Slot, ...]]] = {}, {}
+        self._slots: dict[str, Slot] = {}
         self._by_fold: dict[str, str] = {}
+        self._last_change: object = object()
+        self._snapshot = _Snapshot(self._last_change, {}, {})
         self.begin_process()
 
     def begin_process(self) -> None:
         """Start anew in a forked child, where nobody is left to open a lock that was held."""
         self._lock = threading.RLock()
+
+    @property
+    def slots(self) -> Mapping[str, Slot]:
+        """All slots by name, in the order of their registration; what is read never changes."""
+        return self._current().slots
+
+    def _current(self) -> _Snapshot:
+        snapshot, change = self._snapshot, self._last_change
+        if snapshot.change is not change:
+            # A dict copies in one step of the interpreter. What changes meanwhile may be in it
+            # already: the next reader finds one more change, and copies once more.
+            snapshot = self._snapshot = _Snapshot(change, self._slots.copy(), {})
+        return snapshot
 
     def add(
         self,
@@ -75,6 +97,7 @@ class Catalog:
         replace: bool,
     ) -> None:
         """Put `check` under `name`; `HealthRegistry.register` says what is refused."""
+        require_name(name, "check")
         require_instance("options", options, CheckOptions)
         own, specific = _own_options(name, check), self._settings.options_of(name)
         # Many checks say nothing of their own, and then share what is kept.
@@ -85,9 +108,10 @@ class Catalog:
         with self._lock:
             self._require_free(name, replace=replace)
             self._by_fold[fold(name)] = name
-            if name in self.slots:
-                self.slots[name].gone = True
-            self._change({**self.slots, name: slot})
+            if name in self._slots:
+                self._slots[name].gone = True
+            self._slots[name] = slot
+            self._last_change = object()
 
     def set_up(self, folded: str, check: Check) -> str:
         """Put `check` under the name that the environment spells so, and return that name.
@@ -96,7 +120,7 @@ class Catalog:
         """
         with self._lock:
             name = self._by_fold.get(folded, folded)
-            slot = self.slots.get(name)
+            slot = self._slots.get(name)
             _, options, keywords, _ = slot.layers if slot is not None else (None,) * 4
             self.add(name, check, options, keywords or CheckOptions(), replace=True)
         return name
@@ -104,7 +128,7 @@ class Catalog:
     def slot(self, name: str) -> Slot:
         """Return the slot of that check, or raise `UnknownNameError`."""
         try:
-            return self.slots[name]
+            return self._slots[name]
         except (KeyError, TypeError):
             known = list(self.slots)
             raise UnknownNameError(f"there is no check {name!r}, only {known!r}") from None
@@ -114,11 +138,12 @@ class Catalog:
         with self._lock:
             self.slot(name).gone = True
             del self._by_fold[fold(name)]
-            self._change({key: slot for key, slot in self.slots.items() if key != name})
+            del self._slots[name]
+            self._last_change = object()
 
     def select(self, selection: Selection) -> tuple[Slot, ...]:
         """Return the slots of enabled checks that the selection takes."""
-        slots, selected = self._current
+        _, slots, selected = self._current()
         taken = selected.get(selection)
         if taken is None:
             taken = tuple(slot for slot in slots.values() if _is_taken(slot.options, selection))
@@ -126,12 +151,8 @@ class Catalog:
                 selected[selection] = taken
         return taken
 
-    def _change(self, slots: Mapping[str, Slot]) -> None:
-        self.slots = slots
-        self._current = slots, {}
-
     def _require_free(self, name: str, *, replace: bool) -> None:
-        if name in self.slots:
+        if name in self._slots:
             if replace:
                 return
             raise DuplicateNameError(f"check {name!r} is registered already, and replace is false")

@@ -359,3 +359,57 @@ def test_register_replace_remove_and_beat_while_reports_are_made() -> None:
 def test_a_tag_that_cannot_be_shown_is_an_invalid_name() -> None:
     with pytest.raises(InvalidNameError):
         HealthRegistry().register("check", Told(), tags=["line\nbreak"])
+
+
+# --- thousands of checks
+
+
+def test_a_change_copies_nothing_before_somebody_looks(registry: HealthRegistry) -> None:
+    catalog = registry._engine.catalog
+    names = tuple(f"check {number}" for number in range(1_000))
+    before = catalog._snapshot
+    for name in names:
+        registry.register(name, lambda: True)
+    assert catalog._snapshot is before
+    assert registry.names == names
+    looked_at = catalog._snapshot
+    for name in names[1:]:
+        registry.unregister(name)
+    assert catalog._snapshot is looked_at
+    assert registry.names == names[:1]
+
+
+def test_what_was_looked_at_does_not_change_any_more(registry: HealthRegistry) -> None:
+    registry.register("first", lambda: True)
+    slots = registry._engine.catalog.slots
+    registry.register("second", lambda: True)
+    registry.unregister("first")
+    assert list(slots) == ["first"]
+    assert registry.names == ("second",)
+
+
+def test_each_change_is_seen_at_once_while_other_threads_make_theirs(
+    registry: HealthRegistry,
+) -> None:
+    unseen: list[str] = []
+
+    def change(writer: int) -> None:
+        for number in range(200):
+            name = f"{writer} {number}"
+            registry.register(name, lambda: True, tags=[name])
+            if name not in registry.names or name not in registry.tags:
+                unseen.append(f"{name} is not there")
+            if number % 2:
+                registry.unregister(name)
+                if name in registry.names:
+                    unseen.append(f"{name} is still there")
+
+    writers = [threading.Thread(target=change, args=(writer,)) for writer in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert unseen == []
+    assert set(registry.names) == {
+        f"{one} {number}" for one in range(4) for number in range(0, 200, 2)
+    }
