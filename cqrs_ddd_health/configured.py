@@ -12,6 +12,7 @@ from .checks.callable import Check, asker_of
 from .checks.connected import ConnectedCheck
 from .errors import HealthError, SettingsError
 from .flights import Slot
+from .names import require_name
 from .options import CheckOptions
 from .settings import HealthSettings, variable_of
 
@@ -52,6 +53,7 @@ class ConfiguredChecks:
             if said.url is None or folded in self._made:
                 continue
             try:
+                require_name(folded, "check")
                 # What is switched off may be broken: that may be why.
                 check = check_from_url(said.url.get_secret_value()) if said.enabled else _is_off
                 asker_of(folded, check)  # it would be refused when registered

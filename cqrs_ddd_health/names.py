@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from .errors import InvalidNameError
 
-__all__ = ["MAX_NAME_LENGTH", "Name", "fold", "require_name"]
+__all__ = ["MAX_NAME_LENGTH", "Name", "fold", "made_safe", "problem_of", "require_name"]
 
 MAX_NAME_LENGTH = 128
 """In characters: Prometheus, SQL keys and log lines all bear this much."""
@@ -23,17 +23,22 @@ _UNSAFE = (
 # Not in the JSON Schema: many a validator cannot read a pattern that names surrogates.
 _UNSAFE_RE = re.compile(f"[{_UNSAFE}\\ud800-\\udfff]")
 
+# What has no shape of its own: soft hyphen, zero width, joiners, and to ECMAScript, so to many a
+# JSON Schema, the byte order mark is a blank. Among others they are legal, as in many an emoji.
+_VISIBLE = "[^\\s\\u00ad\\u180e\\u200b-\\u200f\\u2060-\\u206f\\ufeff]"
+_VISIBLE_RE = re.compile(_VISIBLE)
+
 
 def require_name(name: object, what: str) -> str:
     """Return `name` if it may name a `what` ("check", "worker", ...).
 
     Raises:
-        InvalidNameError: if it is not a string, empty or blank, longer than 128 characters,
-            or has control, line-breaking or bidirectional formatting characters in it.
+        InvalidNameError: if it is not a string, empty, blank or invisible, longer than 128
+            characters, or has control, line-breaking or bidirectional formatting characters in it.
     """
     if not isinstance(name, str):
         raise InvalidNameError(f"the name of a {what} must be a string, got {_shown(name)}")
-    problem = _problem(name)
+    problem = problem_of(name)
     if problem is not None:
         raise InvalidNameError(f"the name of a {what} {problem}, got {_shown(name)}")
     return name
@@ -51,18 +56,23 @@ def fold(name: str) -> str:
     return re.sub(r"[\W_]+", "_", name.lower()).strip("_") or name
 
 
-def _problem(name: str) -> str | None:
+def problem_of(name: str) -> str | None:
+    """Return what a name must or must not do and does not keep to, or `None` if it may be one."""
     # What can be printed has none of those characters, and that is quickly told.
     if name.isprintable() and 0 < len(name) <= MAX_NAME_LENGTH and not name.isspace():
         return None
-    # To ECMAScript, and so to many a JSON Schema, the byte order mark is blank too.
-    if not name.replace("\ufeff", " ").strip():
+    if not _VISIBLE_RE.search(name):
         return "must not be empty or blank"
     if len(name) > MAX_NAME_LENGTH:
         return f"must have at most {MAX_NAME_LENGTH} characters, not {len(name)}"
     if _UNSAFE_RE.search(name):
         return "must not have control, line-breaking or bidirectional formatting characters"
     return None
+
+
+def made_safe(text: str) -> str:
+    """Return `text` with a `?` for each character that no name may have: a host's is not ours."""
+    return _UNSAFE_RE.sub("?", text)
 
 
 def _shown(value: object) -> str:
@@ -72,7 +82,7 @@ def _shown(value: object) -> str:
 
 
 def _validated(name: str) -> str:
-    problem = _problem(name)
+    problem = problem_of(name)
     if problem is not None:
         raise ValueError(f"a name {problem}")
     return name
@@ -87,7 +97,7 @@ Name = Annotated[
             "type": "string",
             "minLength": 1,
             "maxLength": MAX_NAME_LENGTH,
-            "pattern": "\\S",
+            "pattern": _VISIBLE,
             "not": {"pattern": f"[{_UNSAFE}]"},
         }
     ),

@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -36,10 +36,10 @@ from .environment import (
     variables,
 )
 from .errors import SettingsError
-from .names import Name, fold
+from .names import Name, fold, problem_of
 from .options import DEFAULT_TIMEOUT_SECONDS, CheckOptions, PositiveSeconds
 from .readers import warn
-from .texts import hide, secrets_of_url
+from .texts import hide, safe_name, secrets_of_url
 
 __all__ = ["ENV_PREFIX", "CheckSettings", "Detail", "HealthSettings", "unclaimed", "variable_of"]
 
@@ -259,7 +259,8 @@ class HealthSettings(BaseSettings):
             return value
         given = cast("_Object", value)
         names: dict[str, str] = {}
-        for name in map(str, given):
+        for name, options in ((str(name), options) for name, options in given.items()):
+            _require_check_name(name, options)
             other = names.setdefault(fold(name), name)
             if other != name:
                 raise ValueError(f"{other!r} and {name!r} name the same check, leave one out")
@@ -288,6 +289,20 @@ class HealthSettings(BaseSettings):
         return source_of(variable) or "HealthSettings in code"
 
 
+def _require_check_name(name: str, options: object) -> None:
+    """Refuse a bad one under its variable, of which it is the part that names the check."""
+    problem = problem_of(name) or problem_of(fold(name))
+    if problem is not None:
+        said = list(cast("_Object", options)) if isinstance(options, Mapping) else []
+        where = {"variable": _spelled("checks", name, *map(str, said[:1])), "problem": problem}
+        raise PydanticCustomError(_BAD_NAME, _BAD_NAME_WORDS, where)
+
+
+def _spelled(*names: str) -> str:
+    """Return the variable that says these, readable and on one line whatever they are."""
+    return ENV_PREFIX + "__".join(safe_name(ascii(name.upper())[1:-1]) for name in names)
+
+
 def _why(error: OSError | UnicodeDecodeError) -> str:
     """What was wrong, without the bytes: they may be a secret."""
     if isinstance(error, OSError):
@@ -306,8 +321,10 @@ def _explain(error: ValidationError) -> str:
 
 
 def _explain_one(item: ErrorDetails) -> str:
+    if item["type"] == _BAD_NAME:
+        return item["msg"]
     names = [part for part in item["loc"] if isinstance(part, str)]  # not the places in a list
-    variable = ENV_PREFIX + "__".join(names).upper()
+    variable = _spelled(*names)
     if item["type"] != "extra_forbidden":
         return f"{variable}: {item['msg']}"
     return f"{variable}: there is no such option{_did_you_mean(names[-1], _OPTIONS)}"
@@ -355,5 +372,10 @@ _warned: set[str] = set()
 _OPTIONS = [name.upper() for name in CheckSettings.model_fields]
 _NAMES = [name.upper() for name in (*HealthSettings.model_fields, ENV_FILE, SECRETS_DIR)]
 _CHECKS = f"{ENV_PREFIX}CHECKS"
+_BAD_NAME = "bad_name"
+_BAD_NAME_WORDS = (
+    "{variable}: the name of a check {problem}; "
+    f"it is the NAME in {_CHECKS}__NAME__OPTION, and a key of {_CHECKS}"
+)
 _NESTED = f"{_CHECKS}__"
 _FILES = f"what {ENV_PREFIX}{ENV_FILE} or {ENV_PREFIX}{SECRETS_DIR} names"

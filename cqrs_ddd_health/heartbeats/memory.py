@@ -16,7 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cqrs_ddd_health.evaluation import Beat, is_fresh
-from cqrs_ddd_health.names import MAX_NAME_LENGTH, require_name
+from cqrs_ddd_health.names import MAX_NAME_LENGTH, made_safe, require_name
 from cqrs_ddd_health.options import require_count, require_seconds
 from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
 from cqrs_ddd_health.readers import warn
@@ -53,6 +53,9 @@ class MemoryHeartbeatStore:
     `instance` names the process; host, pid and a start token by default. Beyond `max_workers` or
     `max_instances` a new one is refused, counted in `dropped` and logged once; long dead instances
     make room first, but never the last one of a worker: an outage must not vanish.
+
+    Raises:
+        InvalidNameError: if the instance cannot be shown safely.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class MemoryHeartbeatStore:
         self._max_workers = max_workers
         self._max_instances = max_instances
         self._publishes = count()
-        self._given_instance = instance
+        self._given_instance = require_name(instance, "process") if instance is not None else None
         self.on_news: Callable[[], None] = _nobody_wants_to_know
         """Told of each beat that is new, or that says more than its name."""
         self._monotonic = (clock or SystemClock()).monotonic
@@ -86,7 +89,7 @@ class MemoryHeartbeatStore:
         """Start as a new process does, after a fork: with a token of its own and no beats."""
         self._lock = threading.RLock()
         self.token: str = secrets.token_hex(4)
-        default = f"{socket.gethostname()}:{os.getpid()}:{self.token}"
+        default = f"{made_safe(socket.gethostname())}:{os.getpid()}:{self.token}"
         self.instance: str = self._given_instance or default[-MAX_NAME_LENGTH:]
         self.own.clear()
         self._named.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import strategies as st
@@ -37,12 +38,13 @@ __all__ = [
 ]
 
 _UNSAFE = "\u2028\u2029\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_INVISIBLE = "\u00ad\u180e\u200b-\u200f\u2060-\u206f\ufeff"
 
 names = st.text(
     st.characters(exclude_categories=["Cc", "Cs"], exclude_characters=_UNSAFE),
     min_size=1,
     max_size=128,
-).filter(lambda name: bool(name.replace("\ufeff", " ").strip()))
+).filter(lambda name: bool(re.sub(f"[{_INVISIBLE}]", "", name).strip()))
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=500)
 class_names = st.from_regex(r"[A-Z][a-z]{0,20}Error", fullmatch=True)
 seconds = st.floats(0, allow_infinity=False, allow_nan=False)

@@ -20,6 +20,8 @@ BAD: list[tuple[object, str]] = [
     ("  \t", "empty or blank"),
     ("\u3000", "empty or blank"),
     (" \ufeff", "empty or blank"),
+    ("\u200b", "empty or blank"),
+    ("\u00ad\u2060 \u180e", "empty or blank"),
     ("x" * 129, "at most 128 characters, not 129"),
     ("x" * 10_000_000, "at most 128 characters"),
     *(
@@ -36,7 +38,10 @@ def test_any_printable_text_is_a_name(name: str) -> None:
     assert require_name(name, "check") == NAME.validate_python(name) == name
 
 
-@pytest.mark.parametrize("name", ['a"b', "<b>a</b>", "it's", "a{b}", "a\\b", "é", "🩺", "a b", "/"])
+@pytest.mark.parametrize(
+    "name",
+    ['a"b', "<b>a</b>", "it's", "a{b}", "a\\b", "é", "🩺", "a b", "/", "👩\u200d⚕️", "a\u00adb"],
+)
 def test_quotes_and_markup_are_legal(name: str) -> None:
     assert require_name(name, "check") == name
 

@@ -186,6 +186,28 @@ def test_what_cannot_be_checked(directory: Path, arguments: list[str], reason: s
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["check", "serve"])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CQRS_HEALTH_CHECKS____URL", "disk:///tmp"),
+        (f"CQRS_HEALTH_CHECKS__{'A' * 129}__URL", "disk:///tmp"),
+        ("CQRS_HEALTH_CHECKS__A\udcff__URL", "disk:///tmp"),
+        ("CQRS_HEALTH_CHECKS", '{"\\u200b": {"url": "disk:///tmp"}}'),
+    ],
+    ids=lambda text: ascii(text)[:30],
+)
+def test_a_check_without_a_name_is_a_configuration_that_cannot_be_used(
+    directory: Path, command: str, variable: str, value: str
+) -> None:
+    environment = {**bare_environment(directory), variable: value}
+    done = run_cli(command, environment=environment, directory=directory)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the name of a check must" in done.stderr
+    assert "CQRS_HEALTH_CHECKS__" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("source", ["raise KeyError('DATABASE_URL')", "1 +"])
 def test_a_module_that_raises_is_a_configuration(directory: Path, source: str) -> None:
     (directory / "broken.py").write_text(source)
