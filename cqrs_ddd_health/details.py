@@ -1,6 +1,7 @@
 """Details of a check: any JSON object, frozen, and small and clean enough to be sent anywhere.
 
-`Details` is what a row of the report holds; `json_safe` makes one out of whatever a check returned.
+`Details` is what a row of the report holds; `json_safe` makes one out of whatever a check returned,
+of which a `CheckResult` holds a `Given`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from .texts import safe_name, safe_text
+from .texts import class_name, safe_name, safe_text
 
-__all__ = ["OMITTED", "DetailValue", "Details", "json_safe"]
+__all__ = ["OMITTED", "DetailValue", "Details", "Given", "json_safe"]
 
 DetailValue: TypeAlias = (
     "str | int | float | bool | Sequence[DetailValue] | Mapping[str, DetailValue] | None"
@@ -77,11 +78,9 @@ class Details(dict[str, DetailValue]):
 
     @classmethod
     def _validate(cls, value: object) -> Details:
-        if isinstance(value, cls):
+        if type(value) is cls:  # a subclass may say one thing and compare as another
             return value
-        if not isinstance(value, Mapping):
-            raise ValueError("details must be a JSON object")  # noqa: TRY004 - pydantic's way
-        return cls(cast("Mapping[str, DetailValue]", value))
+        return cls(cast("Mapping[str, DetailValue]", _require_mapping(value)))
 
 
 def _entries(entries: Mapping[str, DetailValue], depth: int) -> dict[str, DetailValue]:
@@ -94,7 +93,7 @@ def _frozen(value: object, depth: int) -> DetailValue:
     if isinstance(value, str):
         return _encodable(value)
     if isinstance(value, int | float):
-        return _finite(value)
+        return _finite(_plain_number(value))
     if depth >= _MAX_NESTING:
         raise ValueError(f"details must not be nested more than {_MAX_NESTING} levels deep")
     if isinstance(value, Mapping):
@@ -103,7 +102,12 @@ def _frozen(value: object, depth: int) -> DetailValue:
         return frozen
     if isinstance(value, list | tuple):
         return tuple(_frozen(item, depth + 1) for item in cast("Sequence[object]", value))
-    raise ValueError(f"details must be JSON, got an instance of {type(value).__name__}")
+    raise ValueError(f"details must be JSON, got an instance of {class_name(value)}")
+
+
+def _plain_number(value: object) -> int | float:
+    """Return a number without what a subclass makes of comparisons, `str()` and the like."""
+    return float.__float__(value) if isinstance(value, float) else int.__int__(cast("int", value))
 
 
 def _finite(value: float) -> float:
@@ -117,9 +121,13 @@ def _finite(value: float) -> float:
 
 
 def _key(key: object) -> str:
+    return _encodable(_text_key(key))
+
+
+def _text_key(key: object) -> str:
     if not isinstance(key, str):
-        raise ValueError(f"the keys of details must be strings, got {type(key).__name__}")  # noqa: TRY004
-    return _encodable(key)
+        raise ValueError(f"the keys of details must be strings, got {class_name(key)}")  # noqa: TRY004
+    return str.__str__(key)
 
 
 def _encodable(text: str) -> str:
@@ -128,6 +136,50 @@ def _encodable(text: str) -> str:
         return str.encode(text).decode()
     except UnicodeEncodeError:
         raise ValueError("details must not hold lone surrogates") from None
+
+
+class Given(dict[str, object]):
+    """The entries of a mapping as they were given: the first 32, and how many more there were.
+
+    They are copied, what is in them is not: that may be endless too.
+    """
+
+    __slots__ = ("left_out",)
+
+    def __init__(self, entries: Mapping[str, object], left_out: int) -> None:
+        super().__init__(entries)
+        self.left_out = left_out
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls._validate)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "object", "additionalProperties": True}
+
+    @classmethod
+    def _validate(cls, value: object) -> Given:
+        mapping = _require_mapping(value)
+        try:
+            first = list(islice(mapping.items(), MAX_ENTRIES))
+            size = _size(mapping)
+        except Exception as error:
+            raise ValueError(f"details cannot be read: {class_name(error)}") from None
+        entries = {_text_key(key): item for key, item in first}
+        return cls(entries, max(size - len(entries), 0))
+
+
+def _require_mapping(value: object) -> Mapping[object, object]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"details must be an object, got {class_name(value)}")  # noqa: TRY004 - pydantic's way
+    return cast("Mapping[object, object]", value)
+
+
+def _size(value: Mapping[object, object]) -> int:
+    return len(value) + (value.left_out if isinstance(value, Given) else 0)
 
 
 def json_safe(details: object) -> Details:
@@ -142,7 +194,7 @@ def json_safe(details: object) -> Details:
             return EMPTY
         cleaned = _Cleaner().clean(details, 0)
     except Exception as error:  # a hostile mapping may raise anything while it is read
-        return Details({"unreadable": safe_name(type(error).__name__)})
+        return Details({"unreadable": class_name(error)})
     return cleaned if isinstance(cleaned, Details) else Details({"value": cleaned})
 
 
@@ -164,19 +216,20 @@ class _Cleaner:
                 return self._object(cast("Mapping[object, object]", value), depth)
             if isinstance(value, Sequence | AbstractSet) and not isinstance(value, _BYTES):
                 return self._array(cast("Sequence[object]", value), depth)
-        return safe_name(f"<{type(value).__name__}>")
+        return f"<{class_name(value)}>"
 
     def _object(self, value: Mapping[object, object], depth: int) -> Details:
         kept: dict[str, DetailValue] = {}
         for key, item in islice(value.items(), MAX_ENTRIES):
             if self._nodes_left <= 0:
                 break
-            name = key if isinstance(key, str) else f"<{type(key).__name__}>"
+            name = key if isinstance(key, str) else f"<{class_name(key)}>"
             kept[safe_name(name)] = self.clean(item, depth + 1)
-        left_out = len(value) - len(kept)
+        left_out = _size(value) - len(kept)
         if left_out <= 0:
             return Details(kept)
-        return Details({**kept, OMITTED: left_out + (OMITTED in kept)})
+        left_out = min(left_out + (OMITTED in kept), _MAX_SAFE_INTEGER)
+        return Details({**kept, OMITTED: left_out})
 
     def _array(
         self, value: Sequence[object] | AbstractSet[object], depth: int
@@ -193,11 +246,12 @@ class _Cleaner:
 def _clean_scalar(value: object) -> str | float | None:
     if isinstance(value, str):
         return safe_text(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, int):
-        return value if abs(value) <= _MAX_SAFE_INTEGER else _integer_text(value)
-    return None
+    if isinstance(value, bool) or value is None:
+        return value
+    number = _plain_number(value)
+    if isinstance(number, int):
+        return number if abs(number) <= _MAX_SAFE_INTEGER else _integer_text(number)
+    return number if math.isfinite(number) else str(number)
 
 
 def _integer_text(value: int) -> str:

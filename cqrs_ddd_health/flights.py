@@ -13,10 +13,11 @@ from threading import RLock
 from typing import Protocol
 
 from .details import EMPTY, Details
-from .evaluation import CheckState
+from .evaluation import CheckState, Outcome
 from .history import Results
 from .models import ComponentKind, ComponentStatus, Failure
 from .options import CheckOptions
+from .outcomes import outcome_of_error
 from .tallies import Tally
 from .threads import DaemonThreads, occupant
 
@@ -119,6 +120,7 @@ class Flight:
 
     __slots__ = (
         "asked_in",
+        "blamed",
         "decided",
         "due_at",
         "ended",
@@ -161,6 +163,7 @@ class Flight:
         self.lost: bool = False  # it has, and its threads too, and nobody knows with what outcome
         self.holds: int = 1  # what keeps its slot: the task, and each thread that it started
         self.waiting: dict[Asker, None] = {}
+        self.blamed: tuple[BaseException, Outcome] | None = None  # until its task has ended
 
     @property
     def threads(self) -> DaemonThreads:
@@ -173,6 +176,16 @@ class Flight:
     def release(self) -> None:
         with self.runner.lock:
             self.runner.release(self)
+
+    def blame(self, error: BaseException) -> None:
+        """Note on the thread of a blocking call what it raised: the words may block as well."""
+        if not self.ended:
+            self.blamed = error, outcome_of_error(error)
+
+    def outcome_of(self, error: BaseException) -> Outcome:
+        """Return what it means that the check raised `error`."""
+        blamed = self.blamed
+        return blamed[1] if blamed and blamed[0] is error else outcome_of_error(error)
 
     def is_lost(self) -> bool:
         """Whether its task will never come to its end: its loop stopped, or it was never begun."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from .details import Details
+from .details import Details, Given
 from .names import Name
 from .strict import ClassName, Count, Seconds, StrictModel, Text, UtcDatetime, WireModel
 
@@ -72,13 +72,14 @@ def severity(state: ComponentState) -> int:
 class CheckResult(StrictModel, frozen=True):
     """What a `HealthCheck` returns: a state of its own choosing, with details and words.
 
-    Anything may be put into `details`; what is not JSON, or too much of it, is made safe before
-    it reaches a report (`cqrs_ddd_health.details.json_safe`). `message` is cut to 500 characters
+    Anything may be put into `details`. Of a mapping of more than 32 entries the first ones are
+    taken, and the others counted; what is not JSON, or too much of it, is made safe before it
+    reaches a report (`cqrs_ddd_health.details.json_safe`). `message` is cut to 500 characters
     there and, like an exception's text, not shown to strangers.
     """
 
     state: ComponentState = "up"
-    details: Mapping[str, object] = Field(default_factory=dict)
+    details: Annotated[Mapping[str, object], Given] = Field(default_factory=dict)
     message: str | None = None
 
 

@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
+from typing import cast, get_args
 
 from .details import json_safe
 from .evaluation import SUCCESS, Outcome
-from .models import CheckResult
-from .texts import safe_name, safe_text
+from .models import CheckResult, ComponentState
+from .texts import class_name, safe_text
 
 __all__ = ["HANGING", "NESTED", "outcome_of", "outcome_of_error", "timed_out"]
 
 NESTED = Outcome("down", "falsy", message="it returned an awaitable of an awaitable, and so on")
 HANGING = Outcome("down", "hung", message="it was cut off and has not ended yet")
 
+_STATES: dict[str, ComponentState] = {state: state for state in get_args(ComponentState)}
+
 
 def outcome_of(value: object) -> Outcome:
-    """Read what a check returned: a `CheckResult`, or anything truthy or falsy."""
+    """Read what a check returned: a `CheckResult`, or anything truthy or falsy.
+
+    Raises:
+        ValueError: if it is a `CheckResult` that was never validated, and would not be valid.
+    """
     if isinstance(value, Generator | AsyncGenerator):
         return Outcome("down", "falsy", message="it returned a generator, and was never run")
-    if not isinstance(value, CheckResult):
-        return SUCCESS if value else Outcome("down", "falsy", message=f"it returned {_type(value)}")
-    if value.state == "up":
-        return Outcome("up", details=json_safe(value.details))
-    message = None if value.message is None else safe_text(value.message)
-    return Outcome(value.state, "reported", None, message, json_safe(value.details))
+    if isinstance(value, CheckResult):
+        return _outcome_of_result(value)
+    if value:
+        return SUCCESS
+    return Outcome("down", "falsy", message=f"it returned {class_name(value)}")
+
+
+def _outcome_of_result(result: CheckResult) -> Outcome:
+    # What `model_copy` and `model_construct` make of it may hold anything.
+    state, message, details = map(_anything, (result.state, result.message, result.details))
+    if not isinstance(state, str) or str.__str__(state) not in _STATES:
+        raise _invalid("state", state, " or ".join(_STATES))
+    if not isinstance(message, str | None):
+        raise _invalid("message", message, "a text or None")
+    if not isinstance(details, Mapping):
+        raise _invalid("details", details, "a mapping")
+    known, clean = _STATES[str.__str__(state)], json_safe(cast("object", details))
+    if known == "up":
+        return Outcome("up", details=clean)
+    return Outcome(known, "reported", None, None if message is None else safe_text(message), clean)
+
+
+def _anything(value: object) -> object:
+    """Forget what type checkers know of it."""
+    return value
+
+
+def _invalid(field: str, value: object, right: str) -> ValueError:
+    shown = (
+        ascii(safe_text(value)) if isinstance(value, str) else f"an instance of {class_name(value)}"
+    )
+    return ValueError(f"the {field} of the CheckResult is {shown}, and must be {right}")
 
 
 def outcome_of_error(error: BaseException) -> Outcome:
@@ -33,15 +66,9 @@ def outcome_of_error(error: BaseException) -> Outcome:
         message = safe_text(str(error)) or None
     except BaseException:  # whatever its __str__ raises, SystemExit too, it is only words
         message = None
-    return Outcome("down", "exception", _type(error), message)
+    return Outcome("down", "exception", class_name(error), message)
 
 
 def timed_out(timeout_seconds: float) -> Outcome:
     """Return the outcome of a run that took longer than it may."""
     return Outcome("down", "timeout", message=f"no answer within {timeout_seconds:g} s")
-
-
-def _type(value: object) -> str:
-    # Read past the metaclass: what its author made of `__name__` may raise.
-    name: object = vars(type)["__name__"].__get__(type(value))
-    return safe_name(str(name)) or "unnamed"

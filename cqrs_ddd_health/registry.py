@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from .beating import Beating
 from .checks.callable import Check
+from .clocks import GivenClock
 from .compat import components_dict, status_dict
 from .configured import OptionOrigin, origins_of
 from .engine import Engine
@@ -79,7 +80,7 @@ class HealthRegistry(Beating):
         own_loop: bool = False,
     ) -> None:
         self._settings = settings = settings or HealthSettings.from_environment()
-        clock = clock or SystemClock()
+        clock = SystemClock() if clock is None else GivenClock(clock)
         timeout = settings.heartbeat_timeout_seconds
         if heartbeat_timeout_seconds is not None:
             timeout = require_seconds("heartbeat_timeout_seconds", heartbeat_timeout_seconds)
@@ -87,6 +88,8 @@ class HealthRegistry(Beating):
         engine = Engine(settings, clock, timeout, heartbeat_store, own_loop=own_loop)
         super().__init__(engine, clock)
         _instances.add(self._engine)
+        if isinstance(clock, GivenClock):
+            _instances.add(clock)
 
     @classmethod
     def get_instance(cls) -> HealthRegistry:

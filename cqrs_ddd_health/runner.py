@@ -25,13 +25,14 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING
 
 from .endings import cut_off, end_on, end_tasks, is_ctrl_c
-from .evaluation import SUCCESS, Outcome, next_state
-from .flights import Asker, Flight, Slot, row_of, shown
+from .evaluation import SUCCESS, Outcome
+from .flights import Asker, Flight, Slot, shown
+from .judging import Judge
 from .models import ComponentStatus
 from .outcomes import HANGING, NESTED, outcome_of, outcome_of_error, timed_out
 from .owner_loop import OwnerLoop
 from .threads import DaemonThreads, OwnerLoopError, require_owner_loop
-from .transitions import Transition, transition
+from .transitions import Transition
 
 if TYPE_CHECKING:
     from .protocols import Clock
@@ -69,7 +70,7 @@ class Runner:
         self.lock: threading.RLock = threading.RLock()
         self._monotonic = clock.monotonic
         self._now = clock.now
-        self._tell = tell
+        self._judge = Judge(clock, tell).judge
         self._hung: set[Flight] = set()
 
     @property
@@ -186,7 +187,7 @@ class Runner:
         if counts or failure is None or failure.kind != "hung":
             elapsed = now - flight.started_at
             hanging = HANGING._replace(failing_since=self._now() - timedelta(seconds=elapsed))
-            self._judge(slot, hanging, now, elapsed, copy_context(), counts=counts)
+            self._judge(slot, hanging, flight.started_at, now, copy_context(), counts=counts)
 
     def _launch(self, flights: list[Flight]) -> None:
         fly = self._fly
@@ -219,41 +220,48 @@ class Runner:
         self._launch([flight for flight in flights if not flight.ended])
 
     async def _fly(self, flight: Flight) -> None:
-        began = self._monotonic()
+        outcome: Outcome | None = None
+        began = flight.started_at
         try:
+            began = self._monotonic()
             value = await flight.slot.ask()
             outcome = SUCCESS if value is True else await _read(value)
         except CancelledError as error:
             if _is_cancelled_from_outside():
-                self._land(flight, None, began)
                 raise
             outcome = outcome_of_error(error)
         except OwnerLoopError:
+            # Who waits for it asks anew, where that may be done.
             flight.slot.loop_bound = flight.misplaced = True
-            self._land(flight, None, began)  # who waits for it asks anew, where that may be done
-            return
         except BaseException as error:  # SystemExit leaving a task would end the loop
-            outcome = outcome_of_error(error)
-            if isinstance(error, KeyboardInterrupt) and is_ctrl_c():
-                self._land(flight, outcome, began)
+            outcome = flight.outcome_of(error)
+            # By its type: to `isinstance` an exception may lie, or raise another.
+            if issubclass(type(error), KeyboardInterrupt) and is_ctrl_c():
                 raise
-        self._land(flight, outcome, began)
+        finally:
+            self._land(flight, outcome, began)
 
     def _land(self, flight: Flight, outcome: Outcome | None, began: float) -> None:
         """The task has come to its end: with an outcome, or cancelled with none."""
-        now = self._monotonic()
         with self.lock:
-            if outcome is not None and not flight.decided:
-                self._judge(flight.slot, outcome, now, now - began, flight.asked_in)
-                flight.decided = True
-            elif not flight.decided:
-                flight.slot.judged_at = -math.inf  # what it said before stands in no longer
-            self._end(flight, here=flight.loop)
+            try:
+                if outcome is not None and not flight.decided:
+                    self._decide(flight, outcome, began)
+                elif not flight.decided:
+                    flight.slot.judged_at = -math.inf  # what it said before stands in no longer
+            finally:
+                self._end(flight, here=flight.loop)
+
+    def _decide(self, flight: Flight, outcome: Outcome, began: float) -> None:
+        """Judge its outcome. Whatever comes of that, it is decided; its caller wakes who waits."""
+        flight.decided = True
+        self._judge(flight.slot, outcome, began, self._monotonic(), flight.asked_in)
 
     def _end(self, flight: Flight, here: AbstractEventLoop | None = None) -> None:
         if flight.ended:
             return  # it was given up for lost, and its loop went on after all
         flight.ended = True
+        flight.blamed = None  # with its traceback, and all that is held by that
         self.release(flight)
         if flight.holds and not flight.decided:
             return  # it pends until that blocking call has ended, or its time is up
@@ -278,48 +286,23 @@ class Runner:
         for flight in flights:
             with self.lock:
                 if not flight.decided:
-                    self._time_out(flight, self._monotonic())
+                    self._time_out(flight)
 
-    def _time_out(self, flight: Flight, now: float) -> None:
-        flight.decided = True
+    def _time_out(self, flight: Flight) -> None:
         self._hung.add(flight)
         outcome = timed_out(flight.slot.options.timeout_seconds)
-        self._judge(flight.slot, outcome, now, now - flight.started_at, flight.asked_in)
-        self._wake(flight)
-        if flight.task is not None:
-            with suppress(RuntimeError):  # its loop is closed
-                flight.loop.call_soon_threadsafe(cut_off, flight.task)
+        try:
+            self._decide(flight, outcome, flight.started_at)
+        finally:
+            self._wake(flight)
+            if flight.task is not None:
+                with suppress(RuntimeError):  # its loop is closed
+                    flight.loop.call_soon_threadsafe(cut_off, flight.task)
 
     def _wake(self, flight: Flight, here: AbstractEventLoop | None = None) -> None:
         waiting, flight.waiting = flight.waiting, {}
         for asker in waiting:
             asker.arrive(here)
-
-    def _judge(
-        self,
-        slot: Slot,
-        outcome: Outcome,
-        now: float,
-        latency: float,
-        asked_in: Context,
-        *,
-        counts: bool = True,
-    ) -> None:
-        at = self._now()
-        before, row = slot.state, slot.row
-        after = next_state(before, outcome, slot.options, at, counts=counts)
-        if counts:
-            slot.judged_at = now
-            slot.results.add(now, after.state, latency)
-            slot.tally.add(latency, outcome.kind)
-        if after is before and row is not None and row.details == outcome.details:
-            slot.row = row.measured(at, latency)
-            return
-        slot.state = after
-        slot.row = row_of(slot, after, outcome.details, at, latency)
-        told = transition(slot.name, slot.kind, before, after, at, latency_seconds=latency)
-        if told is not None and not slot.gone:
-            self._tell(told, asked_in)
 
     async def _wait(
         self,
@@ -413,7 +396,7 @@ def _is_cancelled_from_outside() -> bool:
 
 async def _read(value: object) -> Outcome:
     for _ in range(MAX_NESTED_AWAITABLES):
-        if isinstance(value, Outcome):
+        if type(value) is Outcome:
             return value
         if not isawaitable(value):
             return outcome_of(value)

@@ -90,6 +90,7 @@ class Occupied(Protocol):
     def may_await(self) -> bool: ...
     def hold(self) -> None: ...
     def release(self) -> None: ...
+    def blame(self, error: BaseException) -> None: ...
 
 
 class Occupant(Protocol):
@@ -127,7 +128,7 @@ async def run_on(
 
     def job() -> None:
         given_up = answer.done()  # while it waited for a thread
-        result = None if given_up else _captured(call)
+        result = None if given_up else _captured(call, flight)
         if flight is not None:
             flight.release()
         if result is not None:
@@ -163,16 +164,21 @@ def require_owner_loop(awaitable: object = None) -> None:
         raise OwnerLoopError
 
 
-def needs_loop(error: RuntimeError) -> bool:
+def needs_loop(error: BaseException) -> bool:
     """Whether a call failed for want of an event loop, which asyncio says in words only."""
-    return "event loop" in str(error)
+    # Nothing of a class of the application is asked for its words here: they may block, or raise.
+    return type(error) is RuntimeError and any(
+        type(word) is str and "event loop" in word for word in error.args
+    )
 
 
-def _captured(call: Callable[[], T]) -> Callable[[], T]:
+def _captured(call: Callable[[], T], flight: Occupied | None) -> Callable[[], T]:
     """Run `call` and return a function that returns or raises what it did."""
     try:
         value = call()
     except BaseException as error:  # a thread may not let SystemExit or Ctrl-C look-alikes escape
+        if flight is not None:
+            flight.blame(error)
         return _raising(error)
     return lambda: value
 

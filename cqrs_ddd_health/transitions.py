@@ -118,7 +118,9 @@ def _span_ids(context: Context) -> Mapping[str, str]:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return {}
-    with suppress(Exception):  # a tracer is the application's; what it does is not the asker's loss
+    with suppress(
+        BaseException
+    ):  # a tracer is the application's; what it does is not the asker's loss
         span: _Span = context.copy().run(trace.get_current_span)
         at = span.get_span_context()
         if at.is_valid:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from cqrs_ddd_health.errors import InvalidCheckError
-from cqrs_ddd_health.outcomes import outcome_of
+from cqrs_ddd_health.outcomes import outcome_of, outcome_of_error
 from cqrs_ddd_health.protocols import HealthCheck
 from cqrs_ddd_health.threads import needs_loop, require_owner_loop, run_blocking
 
@@ -96,6 +96,10 @@ def _is_async(call: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(type(call).__call__)
 
 
+_NEEDS_LOOP = object()
+"""What a sync callable came to that cannot be called where no event loop is running."""
+
+
 class _Sync:
     """Asks a sync callable: on a thread, unless it may not block or turns out to need the loop."""
 
@@ -105,16 +109,20 @@ class _Sync:
 
     async def __call__(self) -> object:
         if self._blocking:
-            try:
-                return await run_blocking(self._settled)
-            except RuntimeError as error:
-                if not needs_loop(error):
-                    raise
-                self._blocking = False  # it gathers or makes tasks: it only returns an awaitable
-                require_owner_loop()
+            answer = await run_blocking(self._settled)
+            if answer is not _NEEDS_LOOP:
+                return answer
+            self._blocking = False  # it gathers or makes tasks: it only returns an awaitable
+            require_owner_loop()
         return self._call()
 
     def _settled(self) -> object:
-        """Call, and judge on the same thread: to read a truth value or details may block too."""
-        value = self._call()
-        return value if inspect.isawaitable(value) else outcome_of(value)
+        """Call, and read on the same thread what it returned or raised.
+
+        To read a truth value, details, or the words of an exception may block too.
+        """
+        try:
+            value = self._call()
+            return value if inspect.isawaitable(value) else outcome_of(value)
+        except BaseException as error:
+            return _NEEDS_LOOP if needs_loop(error) else outcome_of_error(error)
