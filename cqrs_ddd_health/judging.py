@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .clocks import GivenClock
 from .endings import is_ctrl_c
@@ -21,17 +20,6 @@ if TYPE_CHECKING:
     from .protocols import Clock
 
 __all__ = ["Judge"]
-
-
-class _Run(NamedTuple):
-    """The run that an outcome is of."""
-
-    began: float
-    ended: float
-    at: datetime
-    """When it ended, by the wall clock."""
-    asked_in: Context
-    counts: bool
 
 
 class Judge:
@@ -51,41 +39,42 @@ class Judge:
         asked_in: Context,
         *,
         counts: bool = True,
+        is_last: bool = False,
     ) -> None:
         """Make of the outcome of a run what the check is now.
 
         One that does not count, of a run that hangs and was seen to once more, changes why the
-        check fails, not how often it did.
+        check fails, not how often it did. What is raised meanwhile is the next outcome, and the
+        last one.
         """
-        run = _Run(began, ended, self._now(), asked_in, counts)
-        if self._given_clock is not None:
-            outcome = _by_clock(outcome, self._given_clock.fault_since(began))
+        # In one piece: the hot path of a report cannot afford the calls.
         try:
-            self._take(slot, outcome, run)
+            at, latency = self._now(), ended - began
+            if self._given_clock is not None:
+                outcome = _by_clock(outcome, self._given_clock.fault_since(began))
+            before, row = slot.state, slot.row
+            after = next_state(before, outcome, slot.options, at, counts=counts)
+            told: Transition | None = None
+            if after is before and row is not None and row.details == outcome.details:
+                row = row.measured(at, latency)
+            else:
+                row = row_of(slot, after, outcome.details, at, latency)
+                told = transition(slot.name, slot.kind, before, after, at, latency_seconds=latency)
+            # From here on nothing is refused: an outcome that was has changed nothing.
+            slot.state, slot.row = after, row
+            if counts:
+                slot.judged_at = ended
+                slot.results.add(ended, after.state, latency)
+                slot.tally.add(latency, outcome.kind)
+            if told is not None and not slot.gone:
+                self._tell(told, asked_in)
         except BaseException as error:
-            self._take(slot, outcome_of_error(error), run)
+            if is_last:
+                raise
+            failed = outcome_of_error(error)
+            self.judge(slot, failed, began, ended, asked_in, counts=counts, is_last=True)
             if issubclass(type(error), KeyboardInterrupt) and is_ctrl_c():
                 raise
-
-    def _take(self, slot: Slot, outcome: Outcome, run: _Run) -> None:
-        began, ended, at, asked_in, counts = run
-        latency = ended - began
-        before, row = slot.state, slot.row
-        after = next_state(before, outcome, slot.options, at, counts=counts)
-        told: Transition | None = None
-        if after is before and row is not None and row.details == outcome.details:
-            row = row.measured(at, latency)
-        else:
-            row = row_of(slot, after, outcome.details, at, latency)
-            told = transition(slot.name, slot.kind, before, after, at, latency_seconds=latency)
-        # From here on nothing is refused: an outcome that was has changed nothing.
-        slot.state, slot.row = after, row
-        if counts:
-            slot.judged_at = ended
-            slot.results.add(ended, after.state, latency)
-            slot.tally.add(latency, outcome.kind)
-        if told is not None and not slot.gone:
-            self._tell(told, asked_in)
 
 
 def _by_clock(outcome: Outcome, fault: str | None) -> Outcome:

@@ -246,16 +246,12 @@ class Runner:
         with self.lock:
             try:
                 if outcome is not None and not flight.decided:
-                    self._decide(flight, outcome, began)
+                    flight.decided = True  # whatever comes of judging it
+                    self._judge(flight.slot, outcome, began, self._monotonic(), flight.asked_in)
                 elif not flight.decided:
                     flight.slot.judged_at = -math.inf  # what it said before stands in no longer
             finally:
                 self._end(flight, here=flight.loop)
-
-    def _decide(self, flight: Flight, outcome: Outcome, began: float) -> None:
-        """Judge its outcome. Whatever comes of that, it is decided; its caller wakes who waits."""
-        flight.decided = True
-        self._judge(flight.slot, outcome, began, self._monotonic(), flight.asked_in)
 
     def _end(self, flight: Flight, here: AbstractEventLoop | None = None) -> None:
         if flight.ended:
@@ -289,10 +285,11 @@ class Runner:
                     self._time_out(flight)
 
     def _time_out(self, flight: Flight) -> None:
+        flight.decided = True
         self._hung.add(flight)
-        outcome = timed_out(flight.slot.options.timeout_seconds)
+        outcome, now = timed_out(flight.slot.options.timeout_seconds), self._monotonic()
         try:
-            self._decide(flight, outcome, flight.started_at)
+            self._judge(flight.slot, outcome, flight.started_at, now, flight.asked_in)
         finally:
             self._wake(flight)
             if flight.task is not None:
