@@ -1,4 +1,4 @@
-"""A clock that was given: held to what a clock promises, since it may raise and may go back."""
+"""Where time comes from: the machine, or a clock that was given and may raise, or go back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from .texts import class_name
@@ -14,7 +15,7 @@ from .texts import class_name
 if TYPE_CHECKING:
     from .protocols import Clock
 
-__all__ = ["GivenClock"]
+__all__ = ["GivenClock", "SystemClock"]
 
 T = TypeVar("T")
 
@@ -22,6 +23,14 @@ T = TypeVar("T")
 _MAX_SECONDS = 1.0e10
 _YEARS = range(1_000, 9_000)
 _LEAP_SECONDS = 1.0e9  # thirty years: no machine sleeps that long
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def __init__(self) -> None:
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.now: Callable[[], datetime] = partial(datetime.now, UTC)
 
 
 class GivenClock:

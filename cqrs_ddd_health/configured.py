@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
@@ -33,6 +34,7 @@ class ConfiguredChecks:
         self._settings = settings
         self._catalog = catalog
         self._made: dict[str, Check] = {}
+        self._lock = threading.Lock()
 
     def register(self) -> tuple[str, ...]:
         """Register a check for each URL in the settings, all or none, and return their names.
@@ -40,10 +42,10 @@ class ConfiguredChecks:
         They come in the order of their names, an environment has none of its own. One that was made
         before stays as it is, and one that is switched off is a stand-in that is never asked.
         """
-        made = dict(self._make())
-        names = [self._catalog.set_up(folded, check) for folded, check in made.items()]
-        self._made |= made
-        return tuple(names)
+        with self._lock:  # two threads that find nothing made would make everything twice
+            made = dict(self._make())
+            self._made |= made
+            return tuple(self._catalog.set_up(folded, check) for folded, check in made.items())
 
     def _make(self) -> Iterator[tuple[str, Check]]:
         from .checks.from_url import check_from_url  # with modules that few applications need
@@ -75,6 +77,7 @@ class ConfiguredChecks:
 
     def begin_process(self) -> None:
         """Start anew in a forked child, which must not share a socket with its parent."""
+        self._lock = threading.Lock()
         for check in self._connected():
             check.begin_process()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Lock
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from .endings import close_in_time, end_on
 
@@ -28,20 +29,30 @@ class PerLoop(Generic[T]):
         self._open = open_client
         self._close = close
         self._clients: dict[AbstractEventLoop, T] = {}
+        self._opening: WeakKeyDictionary[AbstractEventLoop, Lock] = WeakKeyDictionary()
 
     def begin_process(self) -> None:
         """Start anew in a forked child: the sockets are the parent's, and stay open for it."""
-        _left_to_the_parent.append(self._clients)
+        _left_to_the_parent.append((self._clients, self._opening))
         self._clients = {}
+        self._opening = WeakKeyDictionary()
 
     async def get(self) -> T:
-        """Return the running loop's client; raises what opening one raises."""
+        """Return the running loop's client; raises what opening one raises.
+
+        Of several who want it at once one opens it. Where that one is cancelled, or fails, the next
+        one tries.
+        """
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
-        if client is None:
-            self._forget_closed_loops()
-            client = self._clients[loop] = await self._open()
-        return client
+        if client is not None:
+            return client
+        self._forget_closed_loops()
+        async with self._opening.setdefault(loop, Lock()):
+            client = self._clients.get(loop)
+            if client is None:
+                client = self._clients[loop] = await self._open()
+            return client
 
     async def drop(self, client: T) -> None:
         """Close the running loop's client if it is that one; the next one who asks opens anew."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from .beating import Beating
 from .checks.callable import Check
-from .clocks import GivenClock
+from .clocks import GivenClock, SystemClock
 from .compat import components_dict, status_dict
 from .configured import OptionOrigin, origins_of
 from .engine import Engine
@@ -27,7 +27,6 @@ from .options import (
     require_seconds,
 )
 from .pulse import running_loop
-from .runner import SystemClock
 from .settings import HealthSettings
 from .transitions import Transition
 from .wire import StatusDict, UpDown

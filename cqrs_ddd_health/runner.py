@@ -14,12 +14,11 @@ import asyncio
 import math
 import sys
 import threading
-import time
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING
@@ -37,17 +36,9 @@ from .transitions import Transition
 if TYPE_CHECKING:
     from .protocols import Clock
 
-__all__ = ["Runner", "Slot", "SystemClock"]
+__all__ = ["Runner", "Slot"]
 
 MAX_NESTED_AWAITABLES = 4
-
-
-class SystemClock:
-    """The clocks of this machine."""
-
-    def __init__(self) -> None:
-        self.monotonic: Callable[[], float] = time.monotonic
-        self.now: Callable[[], datetime] = partial(datetime.now, UTC)
 
 
 class Runner:

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from cqrs_ddd_health.clocks import SystemClock
 from cqrs_ddd_health.evaluation import Beat, is_fresh
 from cqrs_ddd_health.names import MAX_NAME_LENGTH, made_safe, require_name
 from cqrs_ddd_health.options import require_count, require_seconds
 from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
 from cqrs_ddd_health.readers import warn
-from cqrs_ddd_health.runner import SystemClock
 
 from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, PUBLISHES_PER_PRUNE
 

@@ -7,6 +7,7 @@ import time
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import Context
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -34,8 +35,8 @@ class _OnOneLoop(Generic[T]):
     """What is in the making on one loop: tasks and futures belong to it."""
 
     def __init__(self) -> None:
-        self.waiting: dict[Hashable, list[Future[Prepared[T]]]] = {}
-        self.tasks: set[Task[None]] = set()
+        self.waiting: dict[Hashable, list[Future[Prepared[T] | None]]] = {}
+        self.tasks: set[Task[Prepared[T]]] = set()
 
 
 class Answers(Generic[T]):
@@ -73,30 +74,35 @@ class Answers(Generic[T]):
             return kept
         loop = asyncio.get_running_loop()
         here = self._loops.setdefault(loop, _OnOneLoop())
-        waiting = here.waiting.get(key)
-        if waiting is None:
-            waiting = here.waiting[key] = []
-            task = loop.create_task(self._make(here, key, make), context=Context())
+        future: Future[Prepared[T] | None] = loop.create_future()
+        if key in here.waiting:
+            here.waiting[key].append(future)
+        else:
+            # Not by the loop's factory of tasks, which is the application's: it may run them at
+            # once, or want other arguments.
+            task = Task(_awaited(make), loop=loop, name="cqrs-health answer", context=Context())
+            here.waiting[key] = [future]
             here.tasks.add(task)
-            task.add_done_callback(here.tasks.discard)
-        future: Future[Prepared[T]] = loop.create_future()
-        waiting.append(future)
-        return await future
+            task.add_done_callback(partial(self._end, here, key, self._generation()))
+        prepared = await future
+        # That the making was cancelled is nothing to those who wait for it either.
+        return await make() if prepared is None else prepared
 
-    async def _make(
-        self, here: _OnOneLoop[T], key: Hashable, make: Callable[[], Awaitable[Prepared[T]]]
+    def _end(
+        self, here: _OnOneLoop[T], key: Hashable, generation: int, task: Task[Prepared[T]]
     ) -> None:
-        generation = self._generation()
-        try:
-            prepared = await make()
-        except BaseException as error:
-            for future in _unsettled(here.waiting.pop(key)):
+        """Tell all who wait; called by the task however it ended, before its first step too."""
+        here.tasks.discard(task)
+        waiting = [future for future in here.waiting.pop(key) if not future.done()]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            for future in waiting:
                 future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
             return
-        self._keep(key, prepared, generation)
-        for future in _unsettled(here.waiting.pop(key)):
+        prepared = None if task.cancelled() else task.result()
+        if prepared is not None:
+            self._keep(key, prepared, generation)
+        for future in waiting:
             future.set_result(prepared)
 
     def _keep(self, key: Hashable, prepared: Prepared[T], generation: int) -> None:
@@ -108,6 +114,5 @@ class Answers(Generic[T]):
                 self._kept.pop(oldest, None)  # another loop may have done so
 
 
-def _unsettled(waiting: list[Future[T]]) -> list[Future[T]]:
-    """Return the futures of those who still wait: whoever was cancelled has left."""
-    return [future for future in waiting if not future.done()]
+async def _awaited(make: Callable[[], Awaitable[T]]) -> T:
+    return await make()

@@ -109,29 +109,42 @@ in_child(child)
 
 def test_a_child_forked_while_locks_are_held_and_listeners_talk_works() -> None:
     source = """
-from cqrs_ddd_health import registry as registry_module
-told = []
+import logging
+from cqrs_ddd_health import readers, registry as registry_module
+from cqrs_ddd_health.testing import FakeClock
+told, said = [], []
+class Handler(logging.Handler):
+    def emit(self, record):
+        said.append(record.getMessage())
+logging.getLogger("cqrs_ddd_health").addHandler(Handler())
+clocked = HealthRegistry(clock=FakeClock())
 registry.add_listener(told.append)
 registry.register("check", lambda: False)
-held = threading.Event()
+held, released = threading.Event(), threading.Event()
 def hold():
     engine = registry._engine
     with engine.runner.lock, engine.catalog._lock, engine.store._lock, engine.workers._lock, \\
+            engine.listeners._listeners._lock, engine.listeners._log._lock, \\
+            engine.configured._lock, readers._warnings._lock, clocked._engine._clock._lock, \\
             registry_module._instances._lock:
         held.set()
-        time.sleep(60)
+        released.wait(60)
 threading.Thread(target=hold, daemon=True).start()
 held.wait()
 def child():
     registry.register("other", lambda: True)
     registry.heartbeat("worker", instance="me")
+    clocked.heartbeat("worker")
+    registry.register_from_settings()
+    readers.warn("of the child")
     assert registry.report_sync().component("check").state == "down"
-    while len(told) < 3:
+    while len(told) < 3 or "of the child" not in said:
         time.sleep(0.001)
     HealthRegistry.set_instance(None)
     assert HealthRegistry.get_instance() is not registry
     print("child")
 in_child(child)
+released.set()
 """
     assert answer_of(_IN_CHILD + source) == "child"
 
