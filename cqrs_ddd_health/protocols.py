@@ -74,7 +74,10 @@ class BeatsRead(NamedTuple):
     server_now: float
     beats: Sequence[StoredBeat]
     dropped: int = 0
-    """How many rows could not be understood and were left out."""
+    """How many rows were left out: they could not be understood, or a limit came first."""
+    unread: int = 0
+    """How many of these a limit left out, and not what they say. The beats of those who published
+    last have to be read first: who is not among them may still live."""
 
 
 class HeartbeatStore(Protocol):

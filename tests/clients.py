@@ -39,8 +39,9 @@ async def tell(client: redis.asyncio.Redis, *words: str | int) -> Any:
 
 async def aged(client: redis.asyncio.Redis, keys: Sequence[str], seconds: float) -> None:
     """Make the beats under these keys so much older, or with less than 0 of the future."""
-    beats, kept, _ = keys
+    beats, kept, _, recent = keys
     for field, value in (await tell(client, "HGETALL", beats)).items():
         stamp, *published = json.loads(value)
         await tell(client, "HSET", beats, field, json.dumps([stamp - seconds, *published]))
         await tell(client, "ZINCRBY", kept, str(-seconds * 1_000), field)
+        await tell(client, "ZINCRBY", recent, str(-seconds * 1_000), field)

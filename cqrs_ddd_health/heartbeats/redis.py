@@ -1,10 +1,12 @@
 """The heartbeat store in Redis, by redis-py's asyncio client.
 
-A namespace is three keys with one hash tag, so that a cluster keeps them together:
+A namespace is four keys with one hash tag, so that a cluster keeps them together:
 
 - a hash with a value for each beat: a JSON list of the server's clock and of what was published;
 - a sorted set of the same fields by when each may be removed;
-- a hash with the field of each worker that was published last: that one is not removed.
+- a hash with the field of each worker that was published last: that one is not removed;
+- a sorted set of the fields that were published within a minute, by when: of too many, the living
+  are found there. What publishers of before it was there have published is not in it.
 
 Each call is one script: Redis runs it as a whole, and the clock is its own. No key is without an
 expiry, so that nothing is left behind of a service that is gone.
@@ -31,6 +33,7 @@ from cqrs_ddd_health.texts import hide, secrets_of_url
 from .rows import (
     KEPT_SECONDS,
     KEPT_TIMEOUTS,
+    MAX_BYTES,
     MAX_PRUNED,
     ColumnsReader,
     columns_of_rows,
@@ -44,19 +47,39 @@ _MAX_TIMEOUT_SECONDS = 1e8
 # Four names of 128 characters, each of which takes JSON twelve at most, and numbers.
 _MAX_VALUE = 8_192
 
+_RECENT_SECONDS = 60
+"""Who lives has published within this time, whatever its timeout: it does every 5 s."""
+
 # ARGV: of each beat its field, its value but for the clock, and how many ms it is kept.
 _PUBLISH = f"""
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local clock = '[' .. now[1] .. '.' .. string.format('%06d', now[2]) .. ','
 local longest = {KEPT_SECONDS * 1000:.0f}
-for i = 1, #ARGV, 3 do
-    local field, kept = ARGV[i], tonumber(ARGV[i + 2])
-    redis.call('HSET', KEYS[1], field, clock .. ARGV[i + 1])
-    redis.call('ZADD', KEYS[2], now_ms + kept, field)
-    redis.call('HSET', KEYS[3], string.match(field, '^[^\\n]*'), field)
-    longest = math.max(longest, kept)
+local values, kept, recent, last = {{}}, {{}}, {{}}, {{}}
+local function add(words, one, other)
+    words[#words + 1] = one
+    words[#words + 1] = other
 end
+local function say(command, key, words)
+    for first = 1, #words, 1000 do
+        redis.call(command, key, unpack(words, first, math.min(first + 999, #words)))
+    end
+end
+for i = 1, #ARGV, 3 do
+    local field, kept_ms = ARGV[i], tonumber(ARGV[i + 2])
+    add(values, field, clock .. ARGV[i + 1])
+    add(kept, now_ms + kept_ms, field)
+    add(recent, now_ms, field)
+    last[string.match(field, '^[^\\n]*')] = field
+    longest = math.max(longest, kept_ms)
+end
+say('HSET', KEYS[1], values)
+say('ZADD', KEYS[2], kept)
+say('ZADD', KEYS[4], recent)
+local latest = {{}}
+for worker, field in pairs(last) do add(latest, worker, field) end
+say('HSET', KEYS[3], latest)
 local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms, 'LIMIT', 0, {MAX_PRUNED})
 for _, field in ipairs(old) do
     if redis.call('HGET', KEYS[3], string.match(field, '^[^\\n]*')) == field then
@@ -66,36 +89,75 @@ for _, field in ipairs(old) do
         redis.call('HDEL', KEYS[1], field)
     end
 end
+local before = now_ms - {_RECENT_SECONDS * 1000}
+say('ZREM', KEYS[4], redis.call(
+    'ZRANGEBYSCORE', KEYS[4], '-inf', before, 'LIMIT', 0, {MAX_PRUNED}))
 for _, key in ipairs(KEYS) do
     redis.call('PEXPIRE', key, math.max(longest, redis.call('PTTL', key)))
 end
 """
 
-# ARGV: how many values at most. A call takes some thousands of arguments, not more.
-_READ = """
+# ARGV: how many values at most, of how many bytes together, and of how many each. Where all are
+# few and short, all are read. Otherwise those that were published last come first, then what a
+# clock that was set back since has put into the future, then those that are kept the longest. A
+# value is not touched before its length is known, and beyond so many fields no more are looked at.
+_READ = f"""
 local now = redis.call('TIME')
 local clock = now[1] .. '.' .. string.format('%06d', now[2])
-local total, most = redis.call('HLEN', KEYS[1]), tonumber(ARGV[1])
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local total = redis.call('HLEN', KEYS[1])
+local most, room, longest = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 if total <= most then
-    return {clock, total, redis.call('HVALS', KEYS[1])}
-end
-local values = {}
-for first = 0, most - 1, 1000 do
-    local last = math.min(first + 1000, most) - 1
-    local fields = redis.call('ZREVRANGE', KEYS[2], first, last)
-    if #fields > 0 then
-        for _, value in ipairs(redis.call('HMGET', KEYS[1], unpack(fields))) do
-            if value then values[#values + 1] = value end
-        end
+    local used = redis.pcall('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)
+    if not used or type(used) == 'number' and used <= room then
+        return {{clock, total, 0, redis.call('HVALS', KEYS[1])}}
     end
 end
-return {clock, total, values}
+local values, known, looked, is_full = {{}}, {{}}, 0, false
+local function take(field)
+    local length = redis.call('HSTRLEN', KEYS[1], field)
+    local is_short = length > 0 and length <= longest
+    is_full = looked > 3 * most + 1000 or is_short and (#values == most or length > room)
+    if is_full then return end
+    known[field], looked = true, looked + 1
+    if is_short then
+        room = room - length
+        values[#values + 1] = redis.call('HGET', KEYS[1], field)
+    end
+end
+local function take_all(command, key, ...)
+    local first = 0
+    repeat
+        local words = {{...}}
+        if command == 'ZREVRANGE' then
+            words = {{first, first + 999}}
+        else
+            words[3], words[4], words[5] = 'LIMIT', first, 1000
+        end
+        local fields = redis.call(command, key, unpack(words))
+        for _, field in ipairs(fields) do
+            if not known[field] then take(field) end
+            if is_full then return end
+        end
+        first = first + 1000
+    until #fields == 0
+end
+local ahead = now_ms + 1000
+take_all('ZREVRANGEBYSCORE', KEYS[4], ahead, now_ms - {_RECENT_SECONDS * 1000})
+if not is_full then take_all('ZRANGEBYSCORE', KEYS[4], '(' .. ahead, '+inf') end
+if not is_full then take_all('ZREVRANGE', KEYS[2]) end
+local unread = 0
+if is_full then
+    unread = math.max(redis.call('ZCARD', KEYS[2]) - looked, 1)
+end
+return {{clock, total, math.min(unread, total - #values), values}}
 """
 
 # ARGV: the field.
 _RETIRE = """
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
 local worker = string.match(ARGV[1], '^[^\\n]*')
 if redis.call('HGET', KEYS[3], worker) == ARGV[1] then
     redis.call('HDEL', KEYS[3], worker)
@@ -115,8 +177,9 @@ class RedisHeartbeatStore:
     that died meanwhile may look alive for one timeout. A Redis that cannot do what it is asked
     raises redis-py's errors.
 
-    A read brings no more than `max_rows` values (10,000), those that are kept the longest; the
-    rest is counted in `dropped`. Each publish removes some beats of processes that are long gone.
+    A read brings no more than `max_rows` values (10,000) and 16 MB of them, those of who published
+    last first; the rest is counted in `dropped`, and a value that is too long for a beat never
+    leaves Redis. Each publish removes some beats of processes that are long gone.
 
     Raises:
         InvalidOptionError: if the URL is none of these, or an option is out of its range.
@@ -134,7 +197,7 @@ class RedisHeartbeatStore:
         url = f"{scheme}{url[len(scheme) :]}"
         self._make = redis_client(url, parts_of(url), socket_timeout=None)
         tag = f"{{cqrs-health:{quote(namespace)}}}"  # a brace in the name would end it
-        self._keys = (f"{tag}:beats", f"{tag}:kept", f"{tag}:last")
+        self._keys = (f"{tag}:beats", f"{tag}:kept", f"{tag}:last", f"{tag}:recent")
         self._clients = PerLoop(self._open, _close)
         self._columns = ColumnsReader()
 
@@ -150,12 +213,14 @@ class RedisHeartbeatStore:
 
     async def read(self) -> BeatsRead:
         """Return the beats that are held, and Redis's clock at that moment."""
-        answer = await self._run(_READ, self._max_rows)
-        clock, total, values = cast("tuple[bytes, int, list[bytes]]", answer)
-        columns = _columns(values)
+        answer = await self._run(_READ, self._max_rows, MAX_BYTES, _MAX_VALUE)
+        clock, total, unread, values = cast("tuple[bytes, int, int, list[bytes]]", answer)
+        columns, left_out = _columns(values), total - len(values)
         if columns is None:
-            return read_of(float(clock), list(map(_row, values)), total - len(values))
-        return self._columns.read_of(float(clock), columns, total - len(values))
+            read = read_of(float(clock), list(map(_row, values)), left_out)
+        else:
+            read = self._columns.read_of(float(clock), columns, left_out)
+        return read._replace(unread=unread)
 
     async def retire(self, worker: str, instance: str, token: str) -> None:
         """Remove that one beat; do nothing if it is not held."""

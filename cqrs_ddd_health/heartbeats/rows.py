@@ -19,7 +19,10 @@ from cqrs_ddd_health.strict import MAX_COUNT
 __all__ = [
     "KEPT_SECONDS",
     "KEPT_TIMEOUTS",
+    "LATELY_SECONDS",
+    "MAX_BYTES",
     "MAX_PRUNED",
+    "MAX_SECONDS",
     "PUBLISHES_PER_PRUNE",
     "ColumnsReader",
     "StoredColumns",
@@ -37,6 +40,10 @@ It is removed, unless it is the one of its worker that was published last: an ou
 vanish."""
 MAX_PRUNED = 500
 """No more rows are removed at once: a publish has a deadline."""
+LATELY_SECONDS = 15.0
+"""Who lives has published within this time, whatever its timeout: it does every 5 s."""
+MAX_BYTES = 16 * 2**20
+"""No more of what rows say is read at once; a beat is of some hundred bytes."""
 PUBLISHES_PER_PRUNE = 50
 """The first publish of a process looks for such rows, and then one in so many."""
 _ROWS_AT_A_TIME = 500
@@ -49,7 +56,7 @@ _TYPES = frozenset(
         *((str, _NONE), (int, _NONE), (float, _NONE)),
     )
 )
-_MAX_SECONDS = 1e10
+MAX_SECONDS = 1e10
 """Three hundred years. A date so much earlier can still be told, and nobody waits for longer."""
 
 
@@ -201,7 +208,7 @@ def _are_seconds(column: Sequence[object]) -> bool:
 
 
 def _are_stamps(column: Sequence[object]) -> bool:
-    return _are_within(-_MAX_SECONDS, column)
+    return _are_within(-MAX_SECONDS, column)
 
 
 def _are_within(least: float, column: Sequence[object]) -> bool:
@@ -209,7 +216,7 @@ def _are_within(least: float, column: Sequence[object]) -> bool:
     return (
         set(map(type, column)) == {float}
         and least <= min(numbers)
-        and max(numbers) <= _MAX_SECONDS
+        and max(numbers) <= MAX_SECONDS
         and isfinite(sum(numbers))  # with a NaN among them the others say nothing
     )
 
@@ -231,13 +238,13 @@ def _beat_of(row: Sequence[object]) -> StoredBeat | None:
     if not (0 <= number <= MAX_COUNT and (progress is None or 0 <= progress <= MAX_COUNT)):
         return None
     # Of NaN none of this is true.
-    if not (0 <= age <= _MAX_SECONDS and 0 <= interval <= _MAX_SECONDS and 0 <= timeout < inf):
+    if not (0 <= age <= MAX_SECONDS and 0 <= interval <= MAX_SECONDS and 0 <= timeout < inf):
         return None
-    if timeout > _MAX_SECONDS:
-        beat = beat._replace(timeout_seconds=_MAX_SECONDS)
+    if timeout > MAX_SECONDS:
+        beat = beat._replace(timeout_seconds=MAX_SECONDS)
     if cast("float | None", stamp) is None:
         return beat._replace(stamp=-beat.timeout_seconds - interval)
-    return beat if -_MAX_SECONDS <= stamp <= _MAX_SECONDS else None
+    return beat if -MAX_SECONDS <= stamp <= MAX_SECONDS else None
 
 
 def _are_names(texts: Iterable[str | None], known: set[str]) -> bool:

@@ -60,8 +60,9 @@ class SqlHeartbeatStore:
     bounds its own time: whoever is not willing to wait cancels it, and its connection with it. A
     database that cannot do what it is asked raises SQLAlchemy's errors.
 
-    A read brings no more than `max_rows` rows (10,000), those published last; the rest is counted
-    in `dropped`. One publish in so many removes some rows of processes that are long gone.
+    A read brings no more than `max_rows` rows (10,000), first those published in the last seconds,
+    then those nearest to now; the rest is counted in `dropped`. Rows that are no beats take no
+    other's place. One publish in so many removes some rows of processes that are long gone.
 
     Raises:
         InvalidOptionError: if the URL is none of these, or an option is out of its range.
@@ -109,7 +110,8 @@ class SqlHeartbeatStore:
         columns = columns_of_rows(found.rows, len(StoredBeat._fields))
         if self._statements.texts_are_bytes:
             columns = list(map(strings_of, columns))
-        return self._columns.read_of(found.clock, columns, found.left_out)
+        read = self._columns.read_of(found.clock, columns, found.left_out)
+        return read._replace(unread=found.unread)
 
     async def retire(self, worker: str, instance: str, token: str) -> None:
         """Remove that one beat; do nothing if it is not held."""
@@ -149,14 +151,15 @@ class _Database:
         from sqlalchemy import event
         from sqlalchemy.ext.asyncio import create_async_engine
 
-        from .sql_connections import prepare_connection
+        from .sql_connections import bounded_connection, prepare_connection
 
         # Looked at before it is used: a restart of the server is no failure.
         options: dict[str, object] = {"pool_pre_ping": True}
         if url.get_backend_name() == "sqlite":
             # Whoever writes locks first, and waits for the lock: 5 s, unless the URL says another
             # timeout. A lock that is only taken after something was read fails at once.
-            options = {"connect_args": {"isolation_level": "IMMEDIATE"}}
+            bounded = {"isolation_level": "IMMEDIATE", "factory": bounded_connection}
+            options = {"connect_args": bounded}
         self.engine: AsyncEngine = create_async_engine(url, pool_size=1, max_overflow=0, **options)
         prepare = partial(prepare_connection, url.get_backend_name())
         event.listen(self.engine.sync_engine, "connect", prepare)

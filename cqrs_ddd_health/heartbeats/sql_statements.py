@@ -9,22 +9,16 @@ since the machine was started, with the name of that start beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol
 
 from sqlalchemy import (
-    BigInteger,
-    Column,
     ColumnElement,
     Double,
     Executable,
     FromClause,
-    MetaData,
     Select,
-    String,
-    Table,
-    Text,
     and_,
     case,
     delete,
@@ -36,70 +30,39 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cqrs_ddd_health.names import MAX_NAME_LENGTH
 from cqrs_ddd_health.protocols import StoredBeat
 
-from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED
+from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED, MAX_SECONDS
+from .sql_reads import (
+    KEY,
+    PUBLISHED,
+    TABLE,
+    Number,
+    Of,
+    Reads,
+    are_beats,
+    loose_reads_of,
+    reads_of,
+    too_long_of,
+)
 
 __all__ = [
     "TABLE",
-    "Reads",
     "SqlStatements",
     "statements_of",
     "this_boot",
 ]
 
-# MySQL's collations, the binary ones too, take "a" and "a " for one. Bytes are kept apart, and
-# whatever the character sets of server and session, they are UTF-8: four at most for a character.
-# The key has 4 * 512 bytes of the 3072 that InnoDB allows.
-_NAME = String(MAX_NAME_LENGTH).with_variant(
-    mysql.VARBINARY(4 * MAX_NAME_LENGTH), "mysql", "mariadb"
-)
-
-TABLE = Table(
-    "cqrs_health_heartbeats",
-    MetaData(),
-    Column("namespace", _NAME, primary_key=True),
-    Column("worker", _NAME, primary_key=True),
-    Column("instance", _NAME, primary_key=True),
-    Column("token", _NAME, primary_key=True),
-    Column("publish_number", BigInteger, nullable=False),
-    Column("age_seconds", Double, nullable=False),
-    Column("timeout_seconds", Double, nullable=False),
-    Column("publish_interval_seconds", Double, nullable=False),
-    Column("phase", _NAME),
-    Column("progress", BigInteger),
-    Column("stamp", Double, nullable=False),
-    Column("boot", Text),
-    sqlite_with_rowid=False,  # the key is all that rows are found by
-    mysql_engine="InnoDB",
-    mariadb_engine="InnoDB",
-)
 _OLD, _LATER = TABLE.alias("old"), TABLE.alias("later")
-_KEY = ("namespace", "worker", "instance", "token")
-_PUBLISHED = tuple(field for field in StoredBeat._fields if field != "stamp")
-_UPDATED = tuple(field for field in _PUBLISHED if field not in _KEY)
+_UPDATED = tuple(field for field in PUBLISHED if field not in KEY)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Rows of an earlier start of the machine are older than all of this one, whatever their stamps.
-_ANOTHER_BOOT_SECONDS = 1e9
-
-_Number: TypeAlias = "ColumnElement[float]"
-
-
-class Reads(NamedTuple):
-    """What is asked to read beats. All of it in one statement would take half as long again."""
-
-    beats: Executable
-    """Returns the fields of each, and of one more than may be read if there are so many."""
-    total: Executable
-    """Returns how many there are."""
-    latest: Executable
-    """Returns the fields of as many as may be read, those published last."""
-    clock: Executable
-    """Returns the database's clock, in seconds. Asked last: what was read waited for has come."""
+_ANOTHER_BOOT_SECONDS = 2 * MAX_SECONDS
 
 
 class SqlStatements(Protocol):
@@ -133,7 +96,7 @@ def statements_of(dialect: str, namespace: str, max_rows: int) -> SqlStatements:
     return _Sqlite(namespace, max_rows) if dialect == "sqlite" else _Mysql(namespace, max_rows)
 
 
-def _epoch_of_postgres(moment: str) -> _Number:
+def _epoch_of_postgres(moment: str) -> Number:
     return literal_column(f"CAST(extract(epoch FROM {moment}) AS double precision)", Double())
 
 
@@ -153,13 +116,12 @@ class _Postgres:
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = namespace
         now = _epoch_of_postgres("clock_timestamp()")
-        stamp = _stamp(TABLE)
-        self.reads = _reads(now, namespace, max_rows, stamp, stamp)
+        self.reads = reads_of(now, namespace, max_rows, _stamp, _stamp)
         inserted = postgresql.insert(TABLE).values(
             stamp=_epoch_of_postgres("statement_timestamp()")
         )
         kept = {name: inserted.excluded[name] for name in (*_UPDATED, "stamp")}
-        self._upsert = inserted.on_conflict_do_update(index_elements=_KEY, set_=kept)
+        self._upsert = inserted.on_conflict_do_update(index_elements=KEY, set_=kept)
         # Two who prune at once would wait for each other. And a plain subquery may be run again
         # and again, each time for other rows.
         gone = _gone(now, namespace, _stamp).with_for_update(skip_locked=True).cte("gone")
@@ -167,7 +129,7 @@ class _Postgres:
 
     async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
         rows = [
-            {"namespace": self._namespace, **dict(zip(_PUBLISHED, beat, strict=False))}
+            {"namespace": self._namespace, **dict(zip(PUBLISHED, beat, strict=False))}
             for beat in beats
         ]
         await connection.execute(self._upsert, rows)
@@ -187,28 +149,39 @@ class _Sqlite:
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = namespace
         self._boot = this_boot()
-        now: _Number = func.cqrs_health_clock(type_=Double())
-        stamp_or_none = case((TABLE.c.boot == self._boot, TABLE.c.stamp))
-        last = self._last(TABLE)
-        self.reads = _reads(now, namespace, max_rows, stamp_or_none, last)
+        now: Number = func.cqrs_health_clock(type_=Double())
+        self.reads = loose_reads_of(now, namespace, max_rows, self._stamp_or_none)
+        self._too_long = too_long_of(namespace)
         inserted = sqlite.insert(TABLE).values(stamp=now)
         kept = {name: inserted.excluded[name] for name in (*_UPDATED, "stamp", "boot")}
-        upsert = inserted.on_conflict_do_update(index_elements=_KEY, set_=kept)
-        given = ["namespace", *_PUBLISHED, "boot"]
+        upsert = inserted.on_conflict_do_update(index_elements=KEY, set_=kept)
+        given = ["namespace", *PUBLISHED, "boot"]
         self._upsert = str(upsert.compile(dialect=sqlite.dialect(), column_keys=given))
         self._prune = delete(TABLE).where(_key().in_(_gone(now, namespace, self._last)))
 
     async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
-        rows = [(self._namespace, *beat[: len(_PUBLISHED)], self._boot) for beat in beats]
+        rows = [(self._namespace, *beat[: len(PUBLISHED)], self._boot) for beat in beats]
         await connection.exec_driver_sql(self._upsert, rows)
 
     def retire(self, worker: str, instance: str, token: str) -> Executable:
         return _retire(self._namespace, worker, instance, token)
 
     async def prune(self, connection: AsyncConnection) -> int:
+        # To look for rows by their key reads those whole that lie on the way, whatever their size.
+        if await self._holds_what_is_too_long(connection):
+            return 0
         return (await connection.execute(self._prune)).rowcount
 
-    def _last(self, table: FromClause) -> _Number:
+    async def _holds_what_is_too_long(self, connection: AsyncConnection) -> bool:
+        try:
+            return bool((await connection.execute(self._too_long)).scalar_one())
+        except DataError:
+            return True
+
+    def _stamp_or_none(self, table: FromClause) -> Number:
+        return case((table.c.boot == self._boot, table.c.stamp))
+
+    def _last(self, table: FromClause) -> Number:
         stamp = _stamp(table)
         return case((table.c.boot == self._boot, stamp), else_=stamp - _ANOTHER_BOOT_SECONDS)
 
@@ -220,17 +193,16 @@ class _Mysql:
 
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = _bytes(namespace)
-        now: _Number = literal_column(_MYSQL_CLOCK, Double())
+        now: Number = literal_column(_MYSQL_CLOCK, Double())
         self._upsert = _mysql_upsert(self._namespace)
         self._prune = _MYSQL_PRUNE.bindparams(namespace=namespace.encode().hex())
-        stamp = _stamp(TABLE)
-        self.reads = _reads(now, self._namespace, max_rows, stamp, stamp)
-        key = (func.hex(_OLD.c[name]) for name in _KEY[1:])
+        self.reads = reads_of(now, self._namespace, max_rows, _stamp, _stamp)
+        key = (func.hex(_OLD.c[name]) for name in KEY[1:])
         self._gone = _gone(now, self._namespace, _stamp).with_only_columns(*key)
 
     async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
         # Of ASCII alone: whatever the connection's character set, these are the same characters.
-        given = json.dumps([beat[: len(_PUBLISHED)] for beat in beats])
+        given = json.dumps([beat[: len(PUBLISHED)] for beat in beats])
         await connection.execute(self._upsert, {"given": given})
 
     def retire(self, worker: str, instance: str, token: str) -> Executable:
@@ -250,53 +222,45 @@ def _bytes(name: str) -> ColumnElement[object]:
     return func.unhex(name.encode().hex())
 
 
-def _stamp(table: FromClause) -> _Number:
+def _stamp(table: FromClause) -> Number:
     return table.c.stamp
 
 
 def _key() -> ColumnElement[tuple[object, ...]]:
-    return tuple_(*(TABLE.c[name] for name in _KEY))
+    return tuple_(*(TABLE.c[name] for name in KEY))
 
 
-def _reads(now: _Number, namespace: object, max_rows: int, stamp: _Number, last: _Number) -> Reads:
-    """Return what reads. To put all rows in order takes as long as to read them."""
-    is_ours = TABLE.c.namespace == namespace
-    beats = select(*(TABLE.c[name] for name in _PUBLISHED), stamp.label("stamp")).where(is_ours)
-    return Reads(
-        beats=beats.limit(max_rows + 1),
-        total=select(func.count()).select_from(TABLE).where(is_ours),
-        latest=beats.order_by(last.desc()).limit(max_rows),
-        clock=select(now),
-    )
+def _gone(now: Number, namespace: object, last: Of[Number]) -> Select[*tuple[object, ...]]:
+    """The keys of some rows not published for so long, while another of the worker has been.
 
-
-def _gone(
-    now: _Number, namespace: object, last: Callable[[FromClause], _Number]
-) -> Select[*tuple[object, ...]]:
-    """The keys of some rows not published for so long, while another of the worker has been."""
+    Only a beat is another: what no publisher has written must not have an outage vanish.
+    """
     # Divided and not multiplied: no number that stands in a row is then too large.
     is_silent = (now - KEPT_SECONDS - last(_OLD)) / KEPT_TIMEOUTS > _OLD.c.timeout_seconds
     is_later = tuple_(last(_LATER), _LATER.c.instance, _LATER.c.token) > tuple_(
         last(_OLD), _OLD.c.instance, _OLD.c.token
     )
     is_of_it = and_(_LATER.c.namespace == namespace, _LATER.c.worker == _OLD.c.worker)
-    key = [_OLD.c[name] for name in _KEY]
+    is_beat = and_(*are_beats(_LATER), last(_LATER) <= now)
+    key = [_OLD.c[name] for name in KEY]
     return (
         select(*key)
-        .where(_OLD.c.namespace == namespace, is_silent, exists().where(is_of_it, is_later))
+        .where(
+            _OLD.c.namespace == namespace, is_silent, exists().where(is_of_it, is_beat, is_later)
+        )
         .order_by(*key)
         .limit(MAX_PRUNED)
     )
 
 
 def _retire(*key: object) -> Executable:
-    is_it = (TABLE.c[name] == value for name, value in zip(_KEY, key, strict=True))
+    is_it = (TABLE.c[name] == value for name, value in zip(KEY, key, strict=True))
     return delete(TABLE).where(*is_it)
 
 
 _MYSQL_CLOCK = "(timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1e6)"
 _MYSQL_TYPES = (
-    *(f"{name} VARCHAR({MAX_NAME_LENGTH}) CHARACTER SET utf8mb4" for name in _KEY[1:]),
+    *(f"{name} VARCHAR({MAX_NAME_LENGTH}) CHARACTER SET utf8mb4" for name in KEY[1:]),
     "publish_number BIGINT",
     "age_seconds DOUBLE",
     "timeout_seconds DOUBLE",
@@ -315,7 +279,7 @@ def _json_table(parameter: str, columns: Sequence[str]) -> str:
 def _mysql_upsert(namespace: ColumnElement[object]) -> Executable:
     clock: ColumnElement[object] = literal_column(_MYSQL_CLOCK)
     given: dict[str, ColumnElement[object]] = {
-        name: literal_column(f"given.{name}") for name in _PUBLISHED
+        name: literal_column(f"given.{name}") for name in PUBLISHED
     }
     columns: list[ColumnElement[object]] = [
         namespace,
@@ -327,7 +291,7 @@ def _mysql_upsert(namespace: ColumnElement[object]) -> Executable:
     updated: dict[str, object] = {name: given[name] for name in _UPDATED}
     return (
         mysql.insert(TABLE)
-        .from_select(["namespace", *_PUBLISHED, "stamp"], rows)
+        .from_select(["namespace", *PUBLISHED, "stamp"], rows)
         .on_duplicate_key_update(updated | {"stamp": clock})
     )
 
@@ -335,8 +299,8 @@ def _mysql_upsert(namespace: ColumnElement[object]) -> Executable:
 # What has been published again since it was found stays.
 _MYSQL_PRUNE = text(
     f"DELETE {TABLE.name} FROM "
-    f"{_json_table('gone', [f'{name} VARCHAR({8 * MAX_NAME_LENGTH})' for name in _KEY[1:]])} "
+    f"{_json_table('gone', [f'{name} VARCHAR({8 * MAX_NAME_LENGTH})' for name in KEY[1:]])} "
     f"AS gone STRAIGHT_JOIN {TABLE.name} ON {TABLE.name}.namespace = unhex(:namespace) AND "
-    f"{' AND '.join(f'{TABLE.name}.{name} = unhex(gone.{name})' for name in _KEY[1:])} "
+    f"{' AND '.join(f'{TABLE.name}.{name} = unhex(gone.{name})' for name in KEY[1:])} "
     f"WHERE ({_MYSQL_CLOCK} - {KEPT_SECONDS} - stamp) / {KEPT_TIMEOUTS} > timeout_seconds"
 )

@@ -76,8 +76,8 @@ class StampsWithTheWorkersClock(PlainStore):
 
 class RenewsWithoutABeat(PlainStore):
     async def read(self) -> BeatsRead:
-        now, beats, dropped = await super().read()
-        return BeatsRead(now, [held._replace(stamp=now) for held in beats], dropped)
+        read = await super().read()
+        return read._replace(beats=[held._replace(stamp=read.server_now) for held in read.beats])
 
 
 class NeverExpires(PlainStore):
@@ -94,8 +94,8 @@ class ForgetsAnOutage(PlainStore):
 
 class LosesThePhase(PlainStore):
     async def read(self) -> BeatsRead:
-        now, beats, dropped = await super().read()
-        return BeatsRead(now, [held._replace(phase=None) for held in beats], dropped)
+        read = await super().read()
+        return read._replace(beats=[held._replace(phase=None) for held in read.beats])
 
 
 class KeepsTheFirstBeat(PlainStore):

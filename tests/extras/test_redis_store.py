@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError
+from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError, StoredBeat
 from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
 from cqrs_ddd_health.testing import HeartbeatStoreConformance
 from tests.beats import GARBAGE_NAMES, beat, numbers
@@ -35,8 +35,9 @@ class Place:
         self.url = url
         self.client = client
         self.namespace = f"test-{uuid4()}"
-        self.beats, self.kept, self.last = (
-            f"{{cqrs-health:{self.namespace}}}:{what}" for what in ("beats", "kept", "last")
+        self.beats, self.kept, self.last, self.recent = (
+            f"{{cqrs-health:{self.namespace}}}:{what}"
+            for what in ("beats", "kept", "last", "recent")
         )
         self._stores: list[RedisHeartbeatStore] = []
 
@@ -178,24 +179,102 @@ async def test_fields_that_nobody_published_are_no_obstacle(place: Place) -> Non
     assert (set(numbers(read).values()), read.dropped) == ({2}, 0)
 
 
-async def test_of_too_many_those_that_are_kept_longest_are_read_and_the_rest_is_counted(
+def jobs(count: int) -> list[StoredBeat]:
+    """Of which the beats stay for long after they were killed."""
+    return [beat("job", f"{number}", timeout_seconds=3_600.0) for number in range(count)]
+
+
+async def test_of_too_many_those_that_were_published_last_are_read_and_the_rest_is_counted(
     place: Place,
 ) -> None:
-    store = place.store(max_rows=1_500)
-    await store.publish([beat(instance=f"{number}") for number in range(2_000)])
-    await store.publish([beat("slow", timeout_seconds=600.0)])
+    store = place.store(max_rows=20)
+    await store.publish([beat("lives"), *jobs(40)])
+    await aged(place.client, store._keys, 10)
+    await store.publish([beat("lives", publish_number=2)])
     read = await store.read()
-    assert (len(read.beats), read.dropped) == (1_500, 501)
-    assert "slow" in {held.worker for held in read.beats}
+    assert numbers(read)["lives", "instance", "token"] == 2
+    assert (len(read.beats), read.dropped, read.unread) == (20, 21, 21)
 
 
-async def test_of_too_many_those_that_are_gone_meanwhile_are_counted(place: Place) -> None:
-    store = place.store(max_rows=2)
-    await store.publish([beat(instance=f"{number}") for number in range(4)])
-    await place.tell("DEL", place.kept)
-    assert (await store.read())[1:] == ([], 4)
-    await place.tell("ZADD", place.kept, 1, "nobody")
-    assert (await store.read())[1:] == ([], 4)
+@pytest.mark.parametrize("seconds", [100, -100])
+async def test_more_than_one_step_of_them_that_were_published_at_another_time(
+    place: Place, seconds: int
+) -> None:
+    """Long ago; or later than now, as it seems where the clock was set back since."""
+    store = place.store(max_rows=1_500)
+    await store.publish(jobs(2_000))
+    shift = "for _, field in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do "
+    shift += "redis.call('ZINCRBY', KEYS[1], ARGV[1], field) end"
+    for key in (place.recent, place.kept):
+        await place.tell("EVAL", shift, 1, key, -1_000 * seconds)
+    await store.publish([beat("lives")])
+    read = await store.read()
+    assert (len(read.beats), read.dropped, read.unread) == (1_500, 501, 501)
+    assert "lives" in {held.worker for held in read.beats}
+
+
+async def test_fields_without_a_value_take_nobodys_place(place: Place) -> None:
+    store = place.store(max_rows=3)
+    await store.publish([beat("lives"), *jobs(2)])
+    seconds, _ = await place.tell("TIME")
+    ghosts = [word for n in range(400) for word in (int(seconds) * 1_000, f"ghost {n}")]
+    for key in (place.recent, place.kept):
+        await place.tell("ZADD", key, *ghosts)
+    for number in range(400):  # and values without an entry, so that there are too many
+        await place.tell("HSET", place.beats, f"no entry {number}", "x")
+    read = await store.read()
+    assert (len(read.beats), read.dropped, read.unread) == (3, 400, 0)
+
+
+async def test_no_more_fields_are_looked_at_than_some_for_each_value(place: Place) -> None:
+    store = place.store(max_rows=1)
+    await store.publish(jobs(2))
+    ghosts = [word for n in range(1_200) for word in ("1e300", f"ghost {n}")]
+    await place.tell("ZADD", place.kept, *ghosts)
+    await place.tell("DEL", place.recent)
+    read = await store.read()
+    assert (len(read.beats), read.dropped, read.unread > 0) == (0, 2, True)
+
+
+async def test_a_value_that_is_too_long_does_not_leave_the_server(own: Place) -> None:
+    store = own.store()
+    await store.publish([beat()])
+    for number in range(5):
+        await own.tell("HSET", own.beats, f"{number}", "x" * 5_000_000)
+        await own.tell("ZADD", own.kept, 2**53, f"{number}")
+
+    async def sent() -> int:
+        stats: dict[str, int] = await own.tell("INFO", "stats")
+        return stats["total_net_output_bytes"]
+
+    before = await sent()
+    read = await store.read()
+    assert (len(read.beats), read.dropped, read.unread) == (1, 5, 0)
+    assert await sent() - before < 100_000
+
+
+async def test_values_of_too_many_bytes_together_are_counted(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cqrs_ddd_health.heartbeats.redis.MAX_BYTES", 1_000)
+    store = place.store()
+    await store.publish(jobs(40))
+    await aged(place.client, store._keys, 10)
+    await store.publish([beat("lives")])
+    read = await store.read()
+    assert "lives" in {held.worker for held in read.beats}
+    assert len(read.beats) < 20
+    assert read.unread == read.dropped == 41 - len(read.beats)
+
+
+async def test_an_account_that_may_not_ask_how_large_they_are_reads_them(own: Place) -> None:
+    await own.tell("ACL", "SETUSER", "plain", "on", "nopass", "~*", "+@all", "-memory")
+    store = Place(own.url.replace("redis://", "redis://plain:any@"), own.client).store()
+    await store.publish([beat(), *jobs(3)])
+    read = await store.read()
+    assert (len(read.beats), read.dropped, read.unread) == (4, 0, 0)
+    await store.close()
+    await own.tell("ACL", "DELUSER", "plain")
 
 
 # --- what is removed
@@ -205,7 +284,7 @@ async def test_no_key_is_without_an_expiry_and_none_is_shortened(place: Place) -
     store = place.store()
     await store.publish([beat(timeout_seconds=600.0)])
     await store.publish([beat("other", timeout_seconds=1.0)])
-    assert await place.keys() == sorted([place.beats, place.kept, place.last])
+    assert await place.keys() == sorted([place.beats, place.kept, place.last, place.recent])
     for key in await place.keys():
         assert 9_500 < await place.tell("TTL", key) <= 9_600
     for key in await place.keys():
@@ -249,6 +328,17 @@ async def test_what_is_retired_leaves_nothing(place: Place) -> None:
     assert await place.tell("HLEN", place.last) == 1
     await store.retire("worker", "2", "token")
     assert await place.keys() == []
+
+
+async def test_when_it_was_published_is_not_kept_for_longer_than_it_is_lately(
+    place: Place,
+) -> None:
+    store = place.store()
+    await store.publish(jobs(3))
+    await place.tell("ZADD", place.recent, 1, "job\n0\ntoken", 1, "job\n1\ntoken")
+    await store.publish([beat()])
+    assert await place.tell("ZCARD", place.recent) == 2
+    assert len((await store.read()).beats) == 4
 
 
 # --- connections

@@ -14,13 +14,14 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError
-from cqrs_ddd_health.heartbeats import sql_statements
+from cqrs_ddd_health.heartbeats import sql_connections, sql_statements
 from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore, ddl
+from cqrs_ddd_health.heartbeats.sql_reads import MAX_LENGTH
 from cqrs_ddd_health.testing import HeartbeatStoreConformance
 from tests.beats import GARBAGE_NAMES, age, beat, numbers
 from tests.servers import OwnPostgres, shared_servers
@@ -245,8 +246,7 @@ async def test_rows_that_nobody_published_are_counted_and_spoil_no_other(place: 
     await store.publish([beat(phase) for phase in ("a", "b")])
     garbage = [*OF_ANY, *GARBAGE[place.backend]]
     for row in garbage:
-        boot = {"boot": f"'{sql_statements.this_boot()}'"} if place.backend == SQLITE else {}
-        await place.put(**{"stamp": "1", **boot, **row})
+        await place.put(**{"stamp": "1", **boot_of(place), **row})
     for name in GARBAGE_NAMES[:-1]:
         await place.tell(
             "INSERT INTO cqrs_health_heartbeats SELECT namespace, :name, instance, token, 1, 1, 1, "
@@ -282,7 +282,121 @@ async def test_of_too_many_rows_those_published_last_are_read_and_the_rest_is_co
     assert read.dropped == 2
 
 
+NO_BEATS = {
+    "sqlite": [
+        *({"worker": "CAST('a' AS BLOB)"}, {"phase": "x'61'"}, {"timeout_seconds": "x'00'"}),
+        *({"publish_number": "1.5"}, {"progress": "'far'"}, {"age_seconds": "'young'"}),
+        *({"token": f"'{'x' * 600}'"}, {"timeout_seconds": "9e999"}, {"stamp": "9e999"}),
+    ],
+    "postgresql": GARBAGE["postgresql"],
+    "mysql": [],
+}
+"""What is told by its type, its length and its numbers."""
+
+
+async def test_rows_that_nobody_published_take_nobodys_place(place: Place) -> None:
+    store = place.store(max_rows=2)
+    await store.publish([beat("lives"), beat("dead")])
+    await place.set("stamp = stamp - 100", "worker = 'dead'")
+    now = (await store.read()).server_now
+    garbage = [*OF_ANY, *NO_BEATS[place.backend]]
+    for row in garbage:
+        await place.put(**{"stamp": f"{now}", **boot_of(place), **row})
+    read = await store.read()
+    assert {held.worker for held in read.beats} == {"lives", "dead"}
+    assert (read.dropped, read.unread) == (len(garbage), 0)
+
+
+def boot_of(place: Place) -> dict[str, str]:
+    return {"boot": f"'{sql_statements.this_boot()}'"} if place.backend == SQLITE else {}
+
+
+@pytest.mark.parametrize("seconds", [-20, 3_600, 1e9])
+async def test_of_too_many_those_of_the_last_seconds_come_first(
+    place: Place, seconds: float
+) -> None:
+    """Killed jobs with long timeouts; and what is stamped with a time that has not come."""
+    store = place.store(max_rows=3)
+    jobs = [beat("job", f"{number}", timeout_seconds=3_600.0) for number in range(5)]
+    await store.publish([beat("lives"), *jobs])
+    await place.set(f"stamp = stamp + {seconds}", "worker = 'job'")
+    await place.set("stamp = stamp - 10", "worker = 'lives'")
+    read = await store.read()
+    assert "lives" in {held.worker for held in read.beats}
+    assert (len(read.beats), read.dropped, read.unread) == (3, 3, 3)
+
+
+# --- SQLite, where one value may be larger than all memory
+
+TEXTS = ("worker", "token", "phase", "boot", "age_seconds", "progress", "stamp")
+
+
+async def put_long(sqlite: Place, column: str, length: int = MAX_LENGTH) -> None:
+    value = f"replace(hex(zeroblob({length})), '00', 'x')"
+    await sqlite.put(**{**boot_of(sqlite), "instance": f"'{uuid4()}'", column: value})
+
+
+@pytest.mark.parametrize("column", TEXTS)
+async def test_a_value_that_is_too_long_spoils_no_other(sqlite: Place, column: str) -> None:
+    store = sqlite.store()
+    await store.publish([beat("a"), beat("z"), *(beat("m", f"{n}") for n in range(20))])
+    for _ in range(2):
+        await put_long(sqlite, column, MAX_LENGTH + 1)
+    read = await store.read()
+    assert (len(read.beats), read.dropped, read.unread) == (22, 2, 0)
+    writer = sqlite.store()
+    await writer.publish([beat("after")])  # which looks for what may be removed
+    assert len((await writer.read()).beats) == 23
+
+
+@pytest.mark.parametrize("value", ["zeroblob({})", "replace(hex(zeroblob({})), '00', 'x')"])
+async def test_while_a_value_is_too_long_nothing_is_removed(sqlite: Place, value: str) -> None:
+    store = sqlite.store()
+    await store.publish([beat("w", "1"), beat("w", "2")])
+    await sqlite.set(f"stamp = stamp - {2 * HOUR}", "instance = '1'")
+    await sqlite.put(phase=value.format(MAX_LENGTH + 1))
+    await sqlite.store().publish([beat("other")])
+    assert (await held_by_worker(sqlite))["w"] == 2
+    await sqlite.tell("DELETE FROM cqrs_health_heartbeats WHERE phase IS NOT NULL")
+    await sqlite.store().publish([beat("other")])
+    assert (await held_by_worker(sqlite))["w"] == 1
+
+
+async def test_a_row_of_medium_length_does_not_leave_the_database(sqlite: Place) -> None:
+    store = sqlite.store()
+    await store.publish([beat()])
+    for column in ("worker", "instance", "token", "phase", "progress", "age_seconds"):
+        await put_long(sqlite, column, 10_000)
+    reads = store._statements.reads
+    async with store._transaction() as connection:
+        found = await connection.run_sync(sql_connections.fetched, reads, 10)
+    assert (len(found.rows), found.left_out, found.unread) == (1, 6, 0)
+
+
+async def test_a_database_that_holds_too_much_that_is_too_long_cannot_be_read(
+    sqlite: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sqlite.store().publish([beat(f"{number}") for number in range(5)])
+    await put_long(sqlite, "worker", MAX_LENGTH + 1)
+    with pytest.raises(DataError, match="too big"):  # where there are too many rows besides
+        await sqlite.store(max_rows=3).read()
+    monkeypatch.setattr(sql_connections, "_MAX_FAILED", 1)
+    with pytest.raises(DataError, match="too big"):
+        await sqlite.store().read()
+
+
 # --- what is removed
+
+
+async def test_a_row_that_nobody_published_is_no_other_of_its_worker(place: Place) -> None:
+    store = place.store()
+    await store.publish([beat("w", timeout_seconds=1.0)])
+    await place.set(f"stamp = stamp - {2 * HOUR}")
+    now = (await store.read()).server_now
+    for row in ({"stamp": f"{now + 100}"}, {"stamp": f"{now}", "age_seconds": "-1"}):
+        await place.put(worker="'w'", instance="'z'", **boot_of(place), **row)
+    await place.store().publish([beat("other")])
+    assert ("w", "instance", "token") in numbers(await store.read())
 
 
 async def held_by_worker(place: Place) -> dict[str, int]:
@@ -354,6 +468,17 @@ async def test_a_row_of_an_earlier_start_of_the_machine_is_stale(sqlite: Place) 
     assert age(read, held["now"]) < 60
     await store.publish([beat("now", token="second")])
     assert {found.worker for found in (await store.read()).beats} == {"now"}
+
+
+@pytest.mark.parametrize("ahead", [0, 1e9, 9e9])
+async def test_rows_of_an_earlier_start_take_nobodys_place(sqlite: Place, ahead: float) -> None:
+    store = sqlite.store(max_rows=2)
+    await store.publish([beat("lives"), *(beat("before", f"{n}") for n in range(5))])
+    await sqlite.set(f"boot = 'another', stamp = stamp + {ahead}", "worker = 'before'")
+    await sqlite.set("stamp = stamp - 10", "worker = 'lives'")
+    read = await store.read()
+    assert "lives" in {held.worker for held in read.beats}
+    assert (len(read.beats), read.unread) == (2, 4)
 
 
 async def test_what_began_before_the_machine_did_is_older_than_anything_since(

@@ -339,7 +339,7 @@ async def published(store: HeartbeatStore, beats: list[StoredBeat]) -> None:
 async def test_a_hundred_thousand_workers_leave_the_report_bounded(
     url: str, namespace: str, record: Record
 ) -> None:
-    """Row 20. Red when `fetched` never asks for `reads.latest`; of Redis there are two bounds."""
+    """Row 20. Red when `fetched` never asks for `reads.living`; of Redis there are two bounds."""
     kind = url.partition(":")[0]
     store = store_from_url(url, namespace)
     beats = [StoredBeat(f"worker {n % 500}", str(n), "token", 1, 0.5, 600.0) for n in range(MANY)]
