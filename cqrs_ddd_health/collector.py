@@ -178,7 +178,9 @@ class HealthCollector:
         shown = expose(measured.report, "safe")
         up = components_dict(shown)
         rows = self._chosen("components", _worst_rows(shown.components))
-        workers = self._chosen("workers", _workers(shown.components))
+        workers = self._chosen(
+            "workers", _workers(shown.components), without=measured.omitted_workers
+        )
         runs = {name: measured.runs[name] for name in rows if name in measured.runs}
         yield self._gauge(_UP, (((name,), up[name] == "up") for name in rows))
         yield self._gauge(_AGE, _ages(shown.heartbeats, workers))
@@ -193,12 +195,15 @@ class HealthCollector:
         yield self._gauge(_HUNG, [((), measured.hung_checks)])
         yield self._counter(_DROPPED, self._dropped(measured))
 
-    def _chosen(self, what: str, rows: _Rows) -> _Rows:
-        """Return the rows that have a name in the metrics, in the order in which they were."""
+    def _chosen(self, what: str, rows: _Rows, *, without: int = 0) -> _Rows:
+        """Return the rows that have a name in the metrics, in the order in which they were.
+
+        `without` says how many the report has left out already.
+        """
         limit = self._registry.settings.metrics_max_names
         left_out = max(len(rows) - limit, 0)
         with self._lock:
-            self._left_out[what] += left_out
+            self._left_out[what] += left_out + without
         if not left_out:
             return rows
         chosen = {row.name for row in sorted(rows.values(), key=_rank)[:limit]}

@@ -57,14 +57,15 @@ class Engine:
             max_instances=settings.max_instances,
             clock=clock,
         )
-        self.shared: SharedHeartbeats | None = self._shared(heartbeat_store, settings, clock)
-        self.shared_slots: tuple[Slot, ...] = () if self.shared is None else (self.shared.slot,)
-        self.refresher: Refresher = Refresher(self.catalog, self.runner, self.shared_slots)
         self.workers: Workers = Workers(
             timeout_seconds=heartbeat_timeout_seconds,
             max_records=settings.max_heartbeats,
+            max_workers=settings.max_shared_workers,
             tell=self._tell,
         )
+        self.shared: SharedHeartbeats | None = self._shared(heartbeat_store, settings, clock)
+        self.shared_slots: tuple[Slot, ...] = () if self.shared is None else (self.shared.slot,)
+        self.refresher: Refresher = Refresher(self.catalog, self.runner, self.shared_slots)
         self.pulses: Pulses = Pulses()
         self.reporter: Reporter = Reporter(
             self.catalog,
@@ -93,6 +94,7 @@ class Engine:
             clock,
             timeout_seconds=settings.check_timeout_seconds,
             max_instances=settings.max_instances,
+            expected=lambda: self.workers.expected,
         )
         self.store.on_news = shared.publisher.wake
         return shared

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from .details import EMPTY, Details
 from .models import ComponentState, Failure, FailureKind, severity
@@ -15,6 +15,7 @@ __all__ = [
     "SUCCESS",
     "Beat",
     "CheckState",
+    "LeftOut",
     "Outcome",
     "Seen",
     "is_fresh",
@@ -150,6 +151,10 @@ def is_fresh(beat: Beat) -> bool:
     )
 
 
+LeftOut: TypeAlias = Literal["nobody", "the dead", "the living"]
+"""Of whom a limit may have left out beats: only of who published long ago, or of anybody."""
+
+
 class Seen(NamedTuple):
     """What the beats of one worker come to."""
 
@@ -172,19 +177,21 @@ def worker_outcome(
     in_grace: bool,
     instances: int | None = None,
     unseen: bool = False,
+    left_out: LeftOut = "nobody",
 ) -> Outcome:
     """Return what the beats of one worker say: up while `min_instances` of them are fresh.
 
     A worker that never beat is `pending` while it has grace and `missing` after. One that is up is
     degraded while two processes beat under one instance name, while one that is fresh is stuck, or
     while fewer than `instances` are fresh. If the store could not be read, and what is `unseen`
-    might make it up, it is degraded and `unavailable`.
+    might make it up, it is degraded and `unavailable`. So it is while some of what is in the store
+    was `left_out`, and may be what it lacks: of the living, or of the dead of whom none was seen.
     """
     known = {"instances": seen.instances, "fresh": seen.fresh, "min_instances": min_instances}
     details = Details(known)
-    if unseen and (not seen.here or seen.here < min_instances):
-        message = "the heartbeat store could not be read, and who beats elsewhere is not known"
-        return Outcome("degraded", "unavailable", message=message, details=details)
+    unknown = _unknown(seen, min_instances, instances, left_out, unseen=unseen)
+    if unknown is not None:
+        return Outcome("degraded", "unavailable", message=unknown, details=details)
     if not seen.instances or seen.fresh < min_instances:
         return _too_few(seen, min_instances, details, in_grace=in_grace)
     if seen.doubles:
@@ -199,6 +206,19 @@ def worker_outcome(
         message = f"{seen.fresh} of {instances} expected instances are fresh"
         return Outcome("degraded", "missing", message=message, details=details)
     return Outcome("up", details=details)
+
+
+def _unknown(
+    seen: Seen, min_instances: int, instances: int | None, left_out: LeftOut, *, unseen: bool
+) -> str | None:
+    """Return why it is not known whether there are enough, if it is not."""
+    if unseen and (not seen.here or seen.here < min_instances):
+        return "the heartbeat store could not be read, and who beats elsewhere is not known"
+    if left_out == "nobody" or seen.fresh >= max(min_instances, instances or 0):
+        return None
+    if left_out == "the dead" and seen.late is not None:  # and what lives was read
+        return None
+    return "not all that is in the heartbeat store was read, and it may be among the rest"
 
 
 def _too_few(seen: Seen, min_instances: int, details: Details, *, in_grace: bool) -> Outcome:

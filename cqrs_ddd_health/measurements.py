@@ -30,6 +30,8 @@ class Measurements(NamedTuple):
     """How many beats were dropped for a limit on workers or instances."""
     dropped_transitions: int
     """How many transitions listeners, or the log, never heard of, for being too slow."""
+    omitted_workers: int = 0
+    """How many workers of other processes have no row in the report, for a limit."""
 
     @property
     def ready(self) -> bool:
@@ -50,4 +52,5 @@ def measured(engine: Engine) -> Measurements:
         hung_checks=engine.runner.hung,
         dropped_beats=engine.store.dropped,
         dropped_transitions=engine.listeners.dropped,
+        omitted_workers=workers.omitted_workers,
     )

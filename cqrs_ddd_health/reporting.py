@@ -5,16 +5,27 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from .catalog import EVERYTHING, Catalog, Selection
 from .errors import BlockingCallError
+from .evaluation import Beat
 from .flights import Slot, is_aged, stands_in
+from .heartbeats.fleet import Others
 from .heartbeats.memory import MemoryHeartbeatStore
 from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers, WorkersView
-from .models import ComponentStatus, Failure, HealthReport, Probe, ServiceInfo, overall_status
+from .models import (
+    ComponentStatus,
+    Failure,
+    FailureKind,
+    HealthReport,
+    Probe,
+    ServiceInfo,
+    overall_status,
+)
 from .options import require_bool, require_seconds
 from .pulse import Pulses, running_loop
 from .refresh import Refresher
@@ -124,12 +135,13 @@ class Reporter:
         max_age_seconds: float,
     ) -> tuple[HealthReport, WorkersView]:
         now, at = self._clock.monotonic(), self._clock.now()
-        workers = self._seen_workers(now, at, asked=len(asked) > len(slots))
+        own, others = self._store.beats(now), self._others(now)
+        workers = self._seen_workers(selection, own, others, now, at, asked=len(asked) > len(slots))
         stores = [slot for slot in asked[len(slots) :] if selection == EVERYTHING]
         rows = (
             *self._runner.rows((*slots, *stores), began, max_age_seconds, at),
             *(row for row in workers.rows if _takes(selection, row)),
-            *(row for row in self._missing_rows(workers) if _takes(selection, row)),
+            *(row for row in self._missing_rows(own, others) if _takes(selection, row)),
             *(row for row in self._silent_rows(at) if _takes(selection, row)),
         )
         report = HealthReport(
@@ -152,13 +164,27 @@ class Reporter:
             return ()
         return (self._shared.slot,)
 
-    def _seen_workers(self, now: float, at: datetime, *, asked: bool) -> WorkersView:
-        shared, own = self._shared, self._store.beats(now)
-        if shared is None:
-            return self._workers.view(own, now, at)
-        others, elapsed = shared.beats(now)
-        unseen = shared.is_unseen(now, asked=asked)
-        return self._workers.view(own, now, at, others=others, elapsed=elapsed, unseen=unseen)
+    def _others(self, now: float) -> Others:
+        return Others() if self._shared is None else self._shared.others(now)
+
+    def _seen_workers(
+        self,
+        selection: Selection,
+        own: Sequence[Beat],
+        others: Others,
+        now: float,
+        at: datetime,
+        *,
+        asked: bool,
+    ) -> WorkersView:
+        """Return what is to be said of workers. No other is judged than the selection may take."""
+        only: AbstractSet[str] | None = None
+        if selection.tags:  # which no worker has
+            only = frozenset()
+        elif selection.probe is not None:
+            only = self._workers.gating(selection.probe, own)
+        unseen = self._shared is not None and self._shared.is_unseen(now, asked=asked)
+        return self._workers.view(own, now, at, others=others, unseen=unseen, only=only)
 
     def _not_refreshed(self, slots: Sequence[Slot], now: float) -> Sequence[Slot]:
         """Return those that the background refresh does not look after, or not any more."""
@@ -184,18 +210,27 @@ class Reporter:
             lambda: self.report(probe, tags, max_age_seconds, deadline_seconds)
         )
 
-    def _missing_rows(self, workers: WorkersView) -> Iterable[ComponentStatus]:
+    def _missing_rows(self, own: Sequence[Beat], others: Others) -> Iterable[ComponentStatus]:
         """Return a row for each name that is required and that no check and no worker has."""
         if not self._settings.required:
             return
-        seen = {record.worker for record in workers.records if record.last_seen is not None}
-        message = "it is required and was neither registered nor seen"
-        failure = Failure(kind="missing", message=message, since=self._since)
+        seen = {*(beat.worker for beat in own), *others.beats.workers}
         for name in dict.fromkeys(self._settings.required):
             if name not in seen and name not in self._catalog.slots:
-                yield ComponentStatus(
-                    name=name, state="down", probes=("ready",), since=self._since, failure=failure
-                )
+                yield self._missing_row(name, is_left_out=others.left_out_of(name) != "nobody")
+
+    def _missing_row(self, name: str, *, is_left_out: bool) -> ComponentStatus:
+        kind: FailureKind = "unavailable" if is_left_out else "missing"
+        message = "it is required and was neither registered nor seen"
+        if is_left_out:
+            message += ", but there are more beats in the heartbeat store than are read"
+        return ComponentStatus(
+            name=name,
+            state="degraded" if is_left_out else "down",
+            probes=("ready",),
+            since=self._since,
+            failure=Failure(kind=kind, message=message, since=self._since),
+        )
 
     def _silent_rows(self, at: datetime) -> Iterable[ComponentStatus]:
         """Return a row for the loop that owns the checks while that does not answer."""

@@ -177,6 +177,13 @@ class HealthSettings(BaseSettings):
         description="The registry that `cqrs-health` serves or checks: package.module:attribute.",
     )
     max_workers: Limit = Field(default=1_000, description="Workers that one process remembers.")
+    max_shared_workers: Limit = Field(
+        default=200,
+        description=(
+            "Workers in a report that are only known from other processes and that nobody expects; "
+            "worst first, the others are counted."
+        ),
+    )
     max_instances: Limit = Field(
         default=10_000, description="Instances of workers that one process remembers."
     )

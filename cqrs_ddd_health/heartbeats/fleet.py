@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import compress
+from operator import not_
 from typing import NamedTuple
 
-from cqrs_ddd_health.evaluation import Beat, Seen, is_fresh
+from cqrs_ddd_health.evaluation import Beat, LeftOut, Seen, is_fresh
 
-__all__ = ["Fleet", "FleetNow", "Roster"]
+__all__ = ["Fleet", "FleetNow", "Others", "Roster"]
 
 
 class Fleet(NamedTuple):
@@ -38,6 +39,30 @@ class Fleet(NamedTuple):
         """Return some of them, in that order."""
         chosen = list(places)
         return Fleet._make([column[place] for place in chosen] for column in self)
+
+    def of(self, workers: Collection[str]) -> Fleet:
+        """Return those of some workers."""
+        if not workers:
+            return Fleet()
+        return self.picked(place for place, worker in enumerate(self.workers) if worker in workers)
+
+    def most_wanted(self, most: int, expected: Collection[str]) -> Fleet:
+        """Return no more than so many: first what is fresh, then what is expected, then the rest.
+
+        Of equals the youngest ones.
+        """
+        if len(self.ages) <= most:
+            return self
+        expected = frozenset(expected)
+        keys = list(
+            zip(
+                map(not_, self.freshness()),
+                [worker not in expected for worker in self.workers],
+                self.ages,
+                strict=True,
+            )
+        )
+        return self.picked(sorted(range(len(keys)), key=keys.__getitem__)[:most])
 
     def joined(self, beats: Sequence[Beat]) -> Fleet:
         """Return these and some more."""
@@ -64,6 +89,22 @@ class Fleet(NamedTuple):
             for age, timeout, interval in columns
         ]
         return self._replace(ages=ages)
+
+
+class Others(NamedTuple):
+    """What was read of other processes."""
+
+    beats: Fleet = Fleet()
+    elapsed: float = 0.0
+    """How many seconds ago they were as old as they say."""
+    left_out: LeftOut = "nobody"
+    """Of whom there are more that were not read."""
+    doubted: AbstractSet[str] = frozenset()
+    """The workers with beats whose age cannot be told yet."""
+
+    def left_out_of(self, worker: str) -> LeftOut:
+        """Return of whom there may be more beats of one worker."""
+        return "the living" if worker in self.doubted else self.left_out
 
 
 class Roster(NamedTuple):
@@ -118,6 +159,14 @@ class FleetNow(NamedTuple):
             if beat.local:
                 here[beat.worker] += is_fresh(beat)
         return cls(fleet, roster.of(fleet), fleet.freshness(), here)
+
+    def living(self) -> AbstractSet[str]:
+        """Return the workers of which some beat is fresh."""
+        return set(compress(self.fleet.workers, self.fresh))
+
+    def youngest(self, worker: str) -> float:
+        """Return how old the youngest beat of a worker is that has one."""
+        return min(map(self.fleet.ages.__getitem__, self.roster.places[worker]))
 
     def seen(self, worker: str, stalled: Collection[int]) -> Seen:
         """Return what is to be told of one worker."""

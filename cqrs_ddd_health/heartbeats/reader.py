@@ -18,6 +18,7 @@ publisher has not published for two intervals is of a process that is gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import compress
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -30,6 +31,9 @@ from .rows import StoredColumns, columns_of
 __all__ = ["BeatReader", "Looked"]
 
 _Key: TypeAlias = "tuple[str, str, str]"
+
+_MAX_INTERVAL_SECONDS = 30.0
+"""Nobody is in doubt for longer than two of these, whatever interval it says."""
 
 
 _Seen: TypeAlias = "tuple[int, float, float, bool]"
@@ -44,6 +48,8 @@ class Looked(NamedTuple):
     beats: Fleet
     doubtful: int
     """How many beats more there are whose age cannot be told yet."""
+    doubted: AbstractSet[str] = frozenset()
+    """The workers of these."""
 
 
 class BeatReader:
@@ -65,13 +71,17 @@ class BeatReader:
         `began` is when the store was asked, `now` when it had answered.
         """
         columns = _of_others(columns_of(read.beats), own_token)
+        last: Iterable[_Seen | None] = self._seen
+        # Mostly they are the same, in the same order. To tell that takes less than to look each up.
+        if _names(columns) != _names(self._columns):
+            columns = _once_each(columns)
+            known = dict(zip(_keys(self._columns), self._seen, strict=True))
+            last = map(known.get, _keys(columns))
         seen = [
             was
             if was is not None and was[0] == number
             else self._first_seen(number, now, was, is_ahead=stamp > read.server_now)
-            for was, number, stamp in zip(
-                self._last(columns), columns.numbers, columns.stamps, strict=True
-            )
+            for was, number, stamp in zip(last, columns.numbers, columns.stamps, strict=True)
         ]
         self._columns, self._seen, self._looked_at = columns, seen, began
         doubtful: Sequence[int] = ()
@@ -79,14 +89,6 @@ class BeatReader:
             doubtful = [place for place, (_, _, _, is_doubtful) in enumerate(seen) if is_doubtful]
             self._may_doubt = bool(doubtful)
         return _looked(columns, seen, doubtful, read.server_now, now)
-
-    def _last(self, columns: StoredColumns) -> Iterable[_Seen | None]:
-        """Return what was seen of each of them at the last look."""
-        # Mostly they are the same, in the same order. To tell that takes less than to look each up.
-        if _names(columns) == _names(self._columns):
-            return self._seen
-        last = dict(zip(_keys(self._columns), self._seen, strict=True))
-        return map(last.get, _keys(columns))
 
     def _first_seen(self, number: int, now: float, last: _Seen | None, *, is_ahead: bool) -> _Seen:
         if last is None:
@@ -101,6 +103,19 @@ def _names(columns: StoredColumns) -> tuple[Sequence[str], ...]:
 
 def _keys(columns: StoredColumns) -> Iterable[_Key]:
     return zip(*_names(columns), strict=True)
+
+
+def _once_each(columns: StoredColumns) -> StoredColumns:
+    """Leave out copies under other keys: the latest is what was published."""
+    places: dict[_Key, int] = {}
+    for place, key in enumerate(_keys(columns)):
+        last = places.setdefault(key, place)
+        if columns.stamps[last] < columns.stamps[place]:
+            places[key] = place
+    if len(places) == len(columns.stamps):
+        return columns
+    chosen = sorted(places.values())
+    return StoredColumns._make([column[place] for place in chosen] for column in columns)
 
 
 def _of_others(columns: StoredColumns, own_token: str) -> StoredColumns:
@@ -134,7 +149,7 @@ def _looked(
     untold: set[int] = set()
     for place in doubtful:
         elapsed, interval = now - seen[place][1], columns.intervals[place]
-        if elapsed < 2 * interval:
+        if elapsed < 2 * min(interval, _MAX_INTERVAL_SECONDS):
             untold.add(place)
         else:
             past = max(columns.ages[place], columns.timeouts[place])
@@ -150,6 +165,7 @@ def _looked(
         local=[False] * len(ages),
         tokens=columns.tokens,
     )
+    doubted = frozenset(columns.workers[place] for place in untold)
     if untold:
         fleet = fleet.picked(place for place in range(len(ages)) if place not in untold)
-    return Looked(fleet, len(untold))
+    return Looked(fleet, len(untold), doubted)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from cqrs_ddd_health.evaluation import LeftOut
 from cqrs_ddd_health.flights import Slot, stands_in
 from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.options import CheckOptions
-from cqrs_ddd_health.protocols import HeartbeatStore
+from cqrs_ddd_health.protocols import BeatsRead, HeartbeatStore
 
-from .fleet import Fleet
+from .fleet import Fleet, Others
 from .memory import MemoryHeartbeatStore
 from .publisher import MAX_INTERVAL_SECONDS, Publisher
 from .reader import BeatReader, Looked
+from .rows import LATELY_SECONDS, columns_of
 
 if TYPE_CHECKING:
     from cqrs_ddd_health.protocols import Clock
@@ -40,12 +43,14 @@ class SharedHeartbeats:
         *,
         timeout_seconds: float,
         max_instances: int,
+        expected: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._store = store
         self._own = own
         self._monotonic = clock.monotonic
         self._timeout_seconds = timeout_seconds
         self._max_instances = max_instances
+        self._expected = expected
         self._reader = BeatReader()
         self.publisher: Publisher = Publisher(store, own.timeouts, own.stored)
         options = CheckOptions(
@@ -68,15 +73,16 @@ class SharedHeartbeats:
         self.publisher.begin_process()
         self._lock = threading.Lock()
         self._reader.forget()
-        self._beats = Fleet()
+        self._others = Others()
         self._looked_at: float | None = None
         self._was_read = False
 
-    def beats(self, now: float) -> tuple[Fleet, float]:
-        """Return the beats of other processes, and how long ago they were as old as they say."""
+    def others(self, now: float) -> Others:
+        """Return what is known of other processes, and how long ago that was so."""
         with self._lock:
-            looked_at = self._looked_at
-            return self._beats, 0.0 if looked_at is None else max(now - looked_at, 0.0)
+            looked_at, others = self._looked_at, self._others
+        elapsed = 0.0 if looked_at is None else max(now - looked_at, 0.0)
+        return others._replace(elapsed=elapsed)
 
     def is_unseen(self, now: float, *, asked: bool) -> bool:
         """Whether what other processes do is not known now, to somebody who asked or did not."""
@@ -116,9 +122,21 @@ class SharedHeartbeats:
         now = self._monotonic()
         with self._lock:
             looked = self._reader.take(read, began, now, self._own.token)
-            beats, found = looked.beats, len(looked.beats.ages)
-            if found > self._max_instances:
-                youngest = sorted(range(found), key=beats.ages.__getitem__)
-                beats = beats.picked(youngest[: self._max_instances])
-            self._beats, self._looked_at = beats, now
-        return looked, read.dropped + max(found - self._max_instances, 0)
+            found = len(looked.beats.ages)
+            beats = looked.beats.most_wanted(self._max_instances, self._expected())
+            left_out = _left_out(read, beats, found)
+            self._others, self._looked_at = Others(beats, 0.0, left_out, looked.doubted), now
+        return looked, read.dropped + found - len(beats.ages)
+
+
+def _left_out(read: BeatsRead, beats: Fleet, found: int) -> LeftOut:
+    """Return of whom a limit may have left out beats: first of all is read what was published last.
+
+    Where what was published long ago came through, all that was published since has.
+    """
+    if found > len(beats.ages) and all(beats.freshness()):
+        return "the living"
+    if read.unread:
+        earliest = min(columns_of(read.beats).stamps, default=read.server_now)
+        return "the dead" if read.server_now - earliest > LATELY_SECONDS else "the living"
+    return "the dead" if found > len(beats.ages) else "nobody"

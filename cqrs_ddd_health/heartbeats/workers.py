@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from heapq import nlargest
-from itertools import compress
+from itertools import compress, islice
 from operator import not_
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ from cqrs_ddd_health.options import (
 )
 from cqrs_ddd_health.transitions import Transition, transition
 
-from .fleet import Fleet, FleetNow, Roster
+from .fleet import FleetNow, Others, Roster
 
 __all__ = ["Workers", "WorkersView", "instances_by_state"]
 
@@ -53,11 +54,18 @@ class _Expectation(NamedTuple):
     stall_seconds: float | None
 
 
-_NOBODY = Fleet()
+_NOBODY = Others()
 
 _UNEXPECTED = _Expectation(
     1, None, critical=True, missing_at=0.0, instances=None, stall_seconds=None
 )
+
+
+def _probes(expected: _Expectation, *, is_here: bool) -> tuple[Probe, ...]:
+    """Return the probes that a worker gates: what beats here gates ready if nothing was said."""
+    if expected.probes is not None:
+        return expected.probes
+    return ("ready",) if is_here else ()
 
 
 class _Moment(NamedTuple):
@@ -68,6 +76,7 @@ class _Moment(NamedTuple):
     at: datetime
     unseen: bool
     """Whether what other processes do is not known now."""
+    others: Others
 
     def state(self, place: int) -> ComponentState:
         """Return how one instance is."""
@@ -86,8 +95,11 @@ class WorkersView(NamedTuple):
     rows: tuple[ComponentStatus, ...]
     records: tuple[HeartbeatRecord, ...]
     omitted: int
+    """How many beats have no record."""
+    omitted_workers: int
+    """How many workers have no row."""
     places: Mapping[str, Sequence[int]]
-    """Where the beats of each worker are; an expected one without any is there too."""
+    """Where the beats of each worker are that has a row."""
     moment: _Moment
 
 
@@ -99,10 +111,12 @@ class Workers:
         *,
         timeout_seconds: float,
         max_records: int,
+        max_workers: int,
         tell: Callable[[Transition, Context], None],
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._max_records = max_records
+        self._max_workers = max_workers
         self._tell = tell
         self._states: dict[str, CheckState] = {}
         self._expected: dict[str, _Expectation] = {}
@@ -161,36 +175,90 @@ class Workers:
         with self._lock:
             self._expected.pop(worker, None)
 
+    def gating(self, probe: Probe, own: Iterable[Beat]) -> AbstractSet[str]:
+        """Return the workers that gate that probe; `own` are the beats of this process."""
+        here = {beat.worker for beat in own if beat.local}
+        with self._lock:
+            expected = self._expected.copy()
+        said = {**dict.fromkeys(here, _UNEXPECTED), **expected}
+        return {
+            worker
+            for worker, one in said.items()
+            if one.critical and probe in _probes(one, is_here=worker in here)
+        }
+
     def view(
         self,
         own: Sequence[Beat],
         now: float,
         at: datetime,
         *,
-        others: Fleet = _NOBODY,
-        elapsed: float = 0.0,
+        others: Others = _NOBODY,
         unseen: bool = False,
+        only: AbstractSet[str] | None = None,
     ) -> WorkersView:
-        """Return what is to be said of all workers.
+        """Return what is to be said of workers: of all, or `only` of some.
 
-        `others` are the beats of other processes, `elapsed` seconds ago as old as they say;
-        `unseen` if the store was not readable.
+        Of all are those that are expected and those of this process, and of the others no more
+        than `max_workers`, the worst first. `unseen` says that the store was not readable.
         """
-        beats = FleetNow.of(others, elapsed, own, self._roster)
-        moment = _Moment(beats, now, at, unseen)
-        self._roster = beats.roster
+        roster, fleet = self._roster, others.beats
+        if only is not None:
+            own = [beat for beat in own if beat.worker in only]
+            roster, fleet = Roster(), fleet.of(only)
+        beats = FleetNow.of(fleet, others.elapsed, own, roster)
+        moment = _Moment(beats, now, at, unseen, others)
         with self._lock:
-            places = {**dict.fromkeys(self._expected, ()), **beats.roster.places}
-            for gone in self._states.keys() - places.keys():
-                del self._states[gone]
-            for key in [key for key in self._progress if key[0] not in places]:
-                del self._progress[key]
-            rows = tuple(self._row(worker, moment) for worker in places)
-        shown = self._shown(places, moment)
-        never = [self._never_seen(worker) for worker, theirs in places.items() if not theirs]
-        records = (*never, *(_record(place, moment) for place in shown))
-        omitted = len(moment.beats.fresh) - len(shown)
-        return WorkersView(rows, records, omitted, places, moment)
+            expected = [worker for worker in self._expected if only is None or worker in only]
+            places = {**dict.fromkeys(expected, ()), **beats.roster.places}
+            shown = places if only is not None else self._chosen(places, beats)
+            if only is None:
+                self._roster = beats.roster
+                self._forget_all_but(shown)
+            rows = tuple(self._row(worker, moment) for worker in shown)
+        records = self._records(shown, moment, are_all=len(shown) == len(places))
+        seen = sum(record.last_seen is not None for record in records)
+        return WorkersView(
+            rows, records, len(beats.fresh) - seen, len(places) - len(shown), shown, moment
+        )
+
+    def _chosen(
+        self, places: Mapping[str, Sequence[int]], beats: FleetNow
+    ) -> Mapping[str, Sequence[int]]:
+        """Return those workers that have a row.
+
+        Whoever can write to the store can make up names. Of those that are equally bad the same
+        are shown as before: each name that is shown once may be a label somewhere for ever.
+        """
+        always = self._expected.keys() | beats.here.keys()
+        others = [worker for worker in places if worker not in always]
+        if len(others) <= self._max_workers:
+            return places
+        living = beats.living()
+        down = [worker for worker in others if worker not in living]
+        worst = nlargest(self._max_workers, down, key=beats.youngest)
+        up = living - always
+        candidates = dict.fromkeys((*beats.roster.repeated, *self._states, *others))
+        room = self._max_workers - len(worst)
+        chosen = {*always, *worst, *islice(filter(up.__contains__, candidates), room)}
+        return {worker: theirs for worker, theirs in places.items() if worker in chosen}
+
+    def _forget_all_but(self, workers: Mapping[str, object]) -> None:
+        for gone in self._states.keys() - workers.keys():
+            del self._states[gone]
+        for key in [key for key in self._progress if key[0] not in workers]:
+            del self._progress[key]
+
+    def _records(
+        self, places: Mapping[str, Sequence[int]], moment: _Moment, *, are_all: bool
+    ) -> tuple[HeartbeatRecord, ...]:
+        """Return a record of each expected worker that was never seen, and of beats."""
+        found: Sequence[int] = range(len(moment.beats.fresh))
+        if not are_all:
+            found = sorted(place for theirs in places.values() for place in theirs)
+        never = (self._never_seen(worker) for worker, theirs in places.items() if not theirs)
+        shown = self._shown(places, found, moment)
+        return (*never, *(_record(place, moment) for place in shown))
 
     def _row(self, worker: str, moment: _Moment) -> ComponentStatus:
         expected, at = self._expected.get(worker, _UNEXPECTED), moment.at
@@ -202,15 +270,15 @@ class Workers:
             in_grace=moment.now < expected.missing_at,
             instances=expected.instances,
             unseen=moment.unseen,
+            left_out=moment.others.left_out_of(worker),
         )
         state = self._advance(worker, _dated(outcome, seen, at), at)
-        default: tuple[Probe, ...] = ("ready",) if worker in moment.beats.here else ()
         return ComponentStatus(
             name=worker,
             kind="worker",
             state=state.state,
             critical=expected.critical,
-            probes=default if expected.probes is None else expected.probes,
+            probes=_probes(expected, is_here=worker in moment.beats.here),
             since=state.since,
             checked_at=at,
             failure=state.failure,
@@ -249,14 +317,18 @@ class Workers:
             self._tell(told, copy_context())
         return after
 
-    def _shown(self, places: Mapping[str, Sequence[int]], moment: _Moment) -> Sequence[int]:
+    def _shown(
+        self, places: Mapping[str, Sequence[int]], found: Sequence[int], moment: _Moment
+    ) -> Sequence[int]:
         """Return the youngest beat of each worker and the worst of all, the worst first."""
         fresh, age = moment.beats.fresh, moment.beats.fleet.ages.__getitem__
+        if len(found) < len(fresh):
+            fresh = [fresh[place] for place in found]
         shown = {min(theirs, key=age) for theirs in places.values() if theirs}
         left = self._max_records
         for wanted in (False, True):  # the stale ones, and then the fresh
             if left and wanted in fresh:
-                these = compress(range(len(fresh)), fresh if wanted else map(not_, fresh))
+                these = compress(found, fresh if wanted else map(not_, fresh))
                 worst = nlargest(left + len(shown), these, key=age)  # some are shown already
                 more = [place for place in worst if place not in shown][:left]
                 shown.update(more)

@@ -14,6 +14,7 @@ from cqrs_ddd_health.evaluation import (
     SUCCESS,
     Beat,
     CheckState,
+    LeftOut,
     Outcome,
     Seen,
     is_fresh,
@@ -22,7 +23,7 @@ from cqrs_ddd_health.evaluation import (
     worst,
 )
 from cqrs_ddd_health.heartbeats.fleet import Fleet, FleetNow
-from cqrs_ddd_health.models import ComponentState, severity
+from cqrs_ddd_health.models import ComponentState, FailureKind, severity
 from cqrs_ddd_health.outcomes import outcome_of, outcome_of_error, timed_out
 
 from .strategies import component_states
@@ -209,6 +210,32 @@ def test_a_worker_is_up_exactly_when_enough_instances_are_fresh(
 def test_a_worker_that_never_beat_is_pending_and_then_missing() -> None:
     assert worker_outcome(seen(), 1, in_grace=True).kind == "pending"
     assert worker_outcome(seen(), 1, in_grace=False).kind == "missing"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "beats", "kind"),
+    [
+        ("the dead", [], "unavailable"),
+        ("the living", [], "unavailable"),
+        ("the dead", [beat()], "unavailable"),
+        ("the living", [beat()], "unavailable"),
+        ("the dead", [beat(61.0)], "stale"),
+        ("the dead", [beat(), beat(61.0)], "stale"),
+        ("the living", [beat(), beat(61.0)], "unavailable"),
+        ("the living", [beat(), beat()], None),
+    ],
+)
+def test_while_some_were_left_out_nobody_is_dead_who_was_not_seen_to_die(
+    left_out: LeftOut, beats: list[Beat], kind: FailureKind | None
+) -> None:
+    outcome = worker_outcome(seen(*beats), 2, in_grace=False, left_out=left_out)
+    assert outcome.kind == kind
+    assert outcome.state == {"stale": "down", "unavailable": "degraded", None: "up"}[kind]
+
+
+def test_more_instances_may_be_among_those_that_were_left_out() -> None:
+    outcome = worker_outcome(seen(beat()), 1, in_grace=False, instances=2, left_out="the dead")
+    assert (outcome.state, outcome.kind) == ("degraded", "unavailable")
 
 
 def test_too_few_instances_are_missing_and_old_ones_are_stale() -> None:

@@ -78,3 +78,25 @@ def test_who_is_there_is_told_anew_if_it_has_changed(before: list[Beat], now: li
     known, fleet = Roster().of(Fleet().joined(before)), Fleet().joined(now)
     assert known.of(fleet) == Roster().of(fleet)
     assert known.of(Fleet().joined(before)) is known
+
+
+@given(BEATS, st.integers(1, 10))
+def test_of_too_many_the_fresh_come_first_then_the_expected_and_the_young(
+    beats: list[Beat], most: int
+) -> None:
+    some = [beat._replace(worker=f"{place % 3}") for place, beat in enumerate(beats)]
+    found = beats_of(Fleet().joined(some).most_wanted(most, ("1",)))
+
+    def rank(beat: Beat) -> tuple[bool, bool, float]:
+        return not is_fresh(beat), beat.worker != "1", beat.age_seconds
+
+    assert len(found) == min(most, len(some))
+    assert sorted(map(rank, found)) == sorted(map(rank, some))[:most]
+
+
+@given(BEATS)
+def test_those_of_some_workers(beats: list[Beat]) -> None:
+    some = [beat._replace(worker=f"{place % 3}") for place, beat in enumerate(beats)]
+    fleet = Fleet().joined(some)
+    assert beats_of(fleet.of({"0", "2"})) == [beat for beat in some if beat.worker != "1"]
+    assert beats_of(fleet.of(())) == []

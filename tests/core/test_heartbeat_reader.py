@@ -161,3 +161,23 @@ def test_no_live_worker_is_called_dead_and_no_dead_one_alive(seed: int) -> None:
     simulation.run()
     assert simulation.looks > 250
     assert (simulation.false_deaths, simulation.false_lives) == (0, 0)
+
+
+def test_a_copy_under_another_key_is_no_second_instance() -> None:
+    reader = BeatReader()
+    copy = stored(number=5, age=50.0, stamp=90.0)
+    assert ages(reader, 0.0, 100.0, copy, stored(), copy) == [0.0]
+    # It makes nobody young who has died since, in whatever order they come.
+    for now in (40.0, 80.0):
+        assert ages(reader, now, 100.0 + now, stored(), copy) == [now]
+        assert ages(reader, now, 100.0 + now, copy, stored()) == [now]
+
+
+def test_nobody_is_in_doubt_for_as_long_as_he_says() -> None:
+    reader = BeatReader()
+    beat = stored(stamp=1e9)._replace(publish_interval_seconds=1e9)
+    first = reader.take(BeatsRead(100.0, [beat]), 0.0, 0.0, "ours")
+    assert (first.doubtful, first.doubted) == (1, {"worker"})
+    later = reader.take(BeatsRead(200.0, [beat]), 100.0, 100.0, "ours")
+    assert (later.doubtful, later.doubted) == (0, frozenset())
+    assert later.beats.freshness() == [False]

@@ -393,6 +393,124 @@ async def test_more_instances_than_the_limit_are_counted(monkeypatch: pytest.Mon
         assert [record.instance for record in report.heartbeats] == ["2", "1", "0"]
 
 
+class Crowded(Store):
+    """A store of which a limit leaves out so much."""
+
+    unread = 1
+
+    async def read(self) -> BeatsRead:
+        read = await super().read()
+        return read._replace(dropped=self.unread, unread=self.unread)
+
+
+async def test_while_some_was_left_out_nobody_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CQRS_HEALTH_REQUIRED", "required")
+    store = Crowded()
+    await store.publish([StoredBeat("seen", "1", "t", 1, 0.0, 60.0)])
+    async with sharing(store, 60) as (reader,):
+        for name in ("expected", "seen"):
+            reader.expect(name, grace_seconds=0, min_instances=1 + (name == "seen"))
+        report = await reader.report()
+        for name in ("expected", "seen", "required"):
+            row = row_of(report, name)
+            assert row.failure is not None
+            assert (row.state, row.failure.kind) == ("degraded", "unavailable"), name
+        assert report.status == "degraded"
+        store.unread = 0
+        report = await reader.report()
+        for name in ("expected", "seen", "required"):
+            row = row_of(report, name)
+            assert row.failure is not None
+            assert (row.state, row.failure.kind) == ("down", "missing"), name
+
+
+@pytest.mark.parametrize(("seconds", "kind"), [(0.0, "unavailable"), (100.0, "stale")])
+async def test_who_was_seen_dead_is_dead_if_all_that_was_published_later_was_read(
+    seconds: float, kind: str
+) -> None:
+    class Aged(Crowded):
+        async def read(self) -> BeatsRead:
+            read = await super().read()
+            return read._replace(server_now=read.server_now + seconds)
+
+    store = Aged()
+    await store.publish([StoredBeat("dead", "1", "t", 1, 61.0, 60.0)])
+    async with sharing(store, 60) as (reader,):
+        reader.expect("dead")
+        failure = row_of(await reader.report(), "dead").failure
+        assert failure is not None
+        assert failure.kind == kind
+
+
+@pytest.mark.parametrize(("age", "kind"), [(0.0, "unavailable"), (70.0, "stale")])
+async def test_beyond_the_limit_of_instances_the_living_may_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, age: float, kind: str
+) -> None:
+    monkeypatch.setenv("CQRS_HEALTH_MAX_INSTANCES", "2")
+    store = Store()
+    beats = [StoredBeat("w", f"{n}", "t", 1, age, 60.0) for n in range(3)]
+    await store.publish([*beats, StoredBeat("dead", "1", "t", 1, 61.0, 60.0)])
+    async with sharing(store, 60) as (reader,):
+        reader.expect("dead", grace_seconds=0)
+        failure = row_of(await reader.report(), "dead").failure
+        assert failure is not None
+        assert failure.kind == kind
+
+
+async def test_what_is_in_doubt_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CQRS_HEALTH_CHECK_TIMEOUT_SECONDS", "0.1")
+
+    class Ahead(Store):
+        async def read(self) -> BeatsRead:
+            read = await super().read()
+            return read._replace(server_now=read.server_now - 3_600)
+
+    store = Ahead()
+    await store.publish([StoredBeat("outbox", "1", "t", 1, 0.0, 60.0, 5.0)])
+    async with sharing(store, 60) as (reader,):
+        for name in ("outbox", "other"):
+            reader.expect(name, grace_seconds=0)
+        failures = [row.failure for row in (await reader.report()).components if row.failure]
+        assert [failure.kind for failure in failures] == ["unavailable", "missing"]
+
+
+async def test_live_judges_no_worker_unless_one_was_said_to_gate_it() -> None:
+    store = Store()
+    await store.publish([StoredBeat(f"w {n}", "1", "t", 1, 61.0, 60.0) for n in range(5)])
+    async with sharing(store, 60) as (reader,):
+        reader.heartbeat("ours")
+        await reader.report()
+        report = await reader.report(probe="live")
+        assert (report.components, report.heartbeats, report.heartbeats_omitted) == ((), (), 0)
+        report = await reader.report(probe="ready")
+        assert [row.name for row in report.components] == ["ours"]
+        assert [record.worker for record in report.heartbeats] == ["ours"]
+        reader.expect("w 3", probes=("live",))
+        report = await reader.report(probe="live")
+        assert [(row.name, row.state) for row in report.components] == [("w 3", "down")]
+
+
+async def test_made_up_names_are_bounded_in_every_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CQRS_HEALTH_MAX_SHARED_WORKERS", "3")
+    store = Store()
+    await store.publish([StoredBeat(f"w {n}", "1", "t", 1, 1.0, 60.0) for n in range(9)])
+    await store.publish([StoredBeat("dead", "1", "t", 1, 61.0, 60.0)])
+    async with sharing(store, 60) as (reader,):
+        reader.expect("w 8")
+        reader.heartbeat("ours")
+        report = await reader.report()
+        workers = [row.name for row in report.components if row.kind == "worker"]
+        assert len(workers) == 5
+        assert {"w 8", "ours", "dead"} < set(workers)
+        assert report.heartbeats_omitted == 11 - 5
+        status = await reader.status()
+        assert set(status["heartbeats"]) == set(workers)
+        assert set(status["components"]) == {*workers, STORE}
+        measured = reader.measurements()
+        assert set(measured.instances) == set(workers)
+        assert measured.omitted_workers == 6
+
+
 async def test_a_reader_without_history_looks_twice_at_what_comes_from_the_future(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -400,8 +518,8 @@ async def test_a_reader_without_history_looks_twice_at_what_comes_from_the_futur
 
     class Ahead(Store):
         async def read(self) -> BeatsRead:
-            now, beats, dropped = await super().read()
-            return BeatsRead(now - 3_600, beats, dropped)
+            read = await super().read()
+            return read._replace(server_now=read.server_now - 3_600)
 
     async with sharing(Ahead(), 0.5, 60) as (worker, reader):
         worker.heartbeat("outbox", timeout_seconds=60)

@@ -25,6 +25,8 @@ from cqrs_ddd_health import (
     HealthRegistry,
     HealthSettings,
     InvalidOptionError,
+    MemoryHeartbeatStore,
+    StoredBeat,
 )
 from cqrs_ddd_health.collector import encoded, is_collected_by
 from cqrs_ddd_health.prometheus import HealthCollector
@@ -315,6 +317,16 @@ def test_made_up_workers_cannot_make_more_names() -> None:
     assert len(it.labels("component_up", "component")) == 200
     assert len(it.labels("worker_instances", "worker")) == 200
     assert it.value("dropped_total", what="beats") == 1_000
+
+
+async def test_workers_that_have_no_row_are_counted_too() -> None:
+    store = MemoryHeartbeatStore()
+    await store.publish([StoredBeat(f"w {n}", "1", "t", 1, 1.0, 60.0) for n in range(9)])
+    settings = HealthSettings(max_shared_workers=4)
+    health = HealthRegistry(settings=settings, heartbeat_store=store)
+    await health.report()
+    assert 'cqrs_health_dropped_total{what="workers"} 5.0' in text(health)
+    await health.aclose()
 
 
 # --- where it is registered
