@@ -23,6 +23,7 @@ from .threads import DaemonThreads, occupant
 
 __all__ = [
     "JITTER",
+    "UNOWNED",
     "Asker",
     "Crew",
     "Flight",

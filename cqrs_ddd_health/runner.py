@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING
 
 from .endings import cut_off, end_on, end_tasks, is_ctrl_c
 from .evaluation import SUCCESS, Outcome
-from .flights import Asker, Flight, Slot, shown
+from .flights import UNOWNED, Asker, Flight, Slot, shown
 from .judging import Judge
 from .models import ComponentStatus
 from .outcomes import HANGING, NESTED, outcome_of, outcome_of_error, timed_out
 from .owner_loop import OwnerLoop
+from .readers import warn
 from .threads import DaemonThreads, OwnerLoopError, require_owner_loop
 from .transitions import Transition
 
@@ -63,6 +64,7 @@ class Runner:
         self._now = clock.now
         self._judge = Judge(clock, tell).judge
         self._hung: set[Flight] = set()
+        self._has_warned = False
 
     @property
     def hung(self) -> int:
@@ -155,7 +157,7 @@ class Runner:
                 self._look_after(slot, slot.flight, now)
             if slot.flight is None:
                 if slot.loop_bound and not is_owned:
-                    slot.unowned_since = slot.unowned_since or self._now()
+                    self._see_unowned(slot)
                     continue
                 slot.unowned_since = None
                 slot.flight = Flight(self, slot, loop, now, here, is_owned=is_owned)
@@ -179,6 +181,13 @@ class Runner:
             elapsed = now - flight.started_at
             hanging = HANGING._replace(failing_since=self._now() - timedelta(seconds=elapsed))
             self._judge(slot, hanging, flight.started_at, now, copy_context(), counts=counts)
+
+    def _see_unowned(self, slot: Slot) -> None:
+        """Have its row say that it is not asked, and the log once: rows may show no messages."""
+        slot.unowned_since = slot.unowned_since or self._now()
+        if not self._has_warned:
+            self._has_warned = True
+            warn("check %r is pending: %s", slot.name, UNOWNED)
 
     def _launch(self, flights: list[Flight]) -> None:
         fly = self._fly

@@ -194,6 +194,19 @@ def test_a_check_pends_since_it_was_first_not_asked() -> None:
     assert rows[0] == rows[1]
 
 
+def test_the_log_says_once_what_to_do_about_a_check_that_is_not_asked(
+    registry: HealthRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("first", "second"):
+        registry.register(name, Client().ping)
+    for _ in range(2):
+        registry.report_sync()
+    eventually_sync(lambda: caplog.messages != [])
+    assert len(caplog.messages) == 1
+    assert "check 'first' is pending" in caplog.messages[0]
+    assert "async with HealthServer(registry)" in caplog.messages[0]
+
+
 def test_a_server_around_the_application_waits_until_that_awaits_a_report(
     registry: HealthRegistry,
 ) -> None:

@@ -56,8 +56,7 @@ registry.register("check", check)
 registry.register("sync", lambda: True)
 registry.expect("expected")
 registry.heartbeat("worker")
-parent = registry.report_sync()
-asyncio.run(registry.report())
+parent = asyncio.run(registry.report())
 def child():
     report = asyncio.run(registry.report())
     assert [row.name for row in report.components] == ["check", "sync", "expected"], report
@@ -206,7 +205,8 @@ def test_the_process_exits_although_the_loop_of_report_sync_runs() -> None:
     source = """
 print(registry.report_sync().status)
 """
-    assert answer_of(_STUBBORN + _HANGING_THREADS + source) == "unhealthy"
+    own = "registry = HealthRegistry(own_loop=True)\n"
+    assert answer_of(own + _STUBBORN + _HANGING_THREADS + source) == "unhealthy"
 
 
 def test_asyncio_run_returns_while_a_flight_is_under_way() -> None:
