@@ -49,6 +49,8 @@ def in_child(what):
 
 def test_a_forked_child_asks_anew_with_an_instance_of_its_own_and_no_beats() -> None:
     source = """
+registry = HealthRegistry(own_loop=True)
+HealthRegistry.set_instance(registry)
 async def check():
     await asyncio.sleep(0)
     return True
@@ -56,7 +58,8 @@ registry.register("check", check)
 registry.register("sync", lambda: True)
 registry.expect("expected")
 registry.heartbeat("worker")
-parent = asyncio.run(registry.report())
+parent = registry.report_sync()
+asyncio.run(registry.report())
 def child():
     report = asyncio.run(registry.report())
     assert [row.name for row in report.components] == ["check", "sync", "expected"], report
