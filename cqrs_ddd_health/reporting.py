@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -177,12 +176,9 @@ class Reporter:
         *,
         asked: bool,
     ) -> WorkersView:
-        """Return what is to be said of workers. No other is judged than the selection may take."""
-        only: AbstractSet[str] | None = None
-        if selection.tags:  # which no worker has
-            only = frozenset()
-        elif selection.probe is not None:
-            only = self._workers.gating(selection.probe, own)
+        """Return what is to be said of workers: for a probe of those alone that gate it."""
+        probe = selection.probe
+        only = None if probe is None else self._workers.gating(probe, own)
         unseen = self._shared is not None and self._shared.is_unseen(now, asked=asked)
         return self._workers.view(own, now, at, others=others, unseen=unseen, only=only)
 

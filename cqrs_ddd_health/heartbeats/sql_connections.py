@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DataError, OperationalError
 
+from .rows import MAX_BYTES
 from .sql_reads import MAX_LENGTH, Reads
 
 __all__ = ["Fetched", "bounded_connection", "fetched", "prepare_connection"]
@@ -38,9 +39,9 @@ def fetched(connection: Connection, reads: Reads, max_rows: int) -> Fetched:
         rows, left_out, unread = _chosen_rows(connection, reads, max_rows)
     except DataError:
         total = int(_number(connection, reads.total))
-        if reads.some is None or total > max_rows:
+        if reads.loose is None or total > max_rows:
             raise
-        rows = _rows_but_the_long(connection, reads.some, total)
+        rows = _rows_but_the_long(connection, reads.loose.some, total)
         left_out, unread = total - len(rows), 0
     return Fetched(_number(connection, reads.clock), rows, left_out, unread)
 
@@ -49,8 +50,11 @@ def _chosen_rows(
     connection: Connection, reads: Reads, max_rows: int
 ) -> tuple[Sequence[Sequence[object]], int, int]:
     """Return rows, how many were left out, and how many of these may be beats."""
-    rows, unread = _rows(connection, reads.beats), 0
-    if len(rows) <= max_rows and reads.some is None:
+    loose = reads.loose
+    is_filtered = loose is not None and _number(connection, loose.size) > MAX_BYTES
+    statement = loose.short if loose is not None and is_filtered else reads.beats
+    rows, unread = _rows(connection, statement), 0
+    if len(rows) <= max_rows and not is_filtered:
         return rows, 0, 0
     if len(rows) > max_rows:
         possible = int(_number(connection, reads.possible))

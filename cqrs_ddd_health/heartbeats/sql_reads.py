@@ -28,6 +28,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
 )
 from sqlalchemy.dialects import mysql
 
@@ -42,6 +43,7 @@ __all__ = [
     "MAX_LENGTH",
     "PUBLISHED",
     "TABLE",
+    "Loose",
     "Number",
     "Of",
     "Reads",
@@ -87,12 +89,24 @@ MAX_LENGTH = 2**20
 # What is stamped while it is asked for is ahead of that moment.
 _AHEAD_SECONDS = 1.0
 _MAX_DOUBLE = 1e308
+_SQLITE_SIZE = text("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
 _NUMBERS = (
     *("publish_number", "age_seconds", "timeout_seconds", "publish_interval_seconds", "stamp"),
 )
 
 Number: TypeAlias = "ColumnElement[float]"
 Of: TypeAlias = "Callable[[FromClause], T]"
+
+
+class Loose(NamedTuple):
+    """What is asked of SQLite besides."""
+
+    size: Executable
+    """Returns how many bytes the database has. Where these are few, nothing in it is long."""
+    short: Executable
+    """Returns what `beats` does, but for rows that are too long for us."""
+    some: Executable
+    """Returns so of `count` rows from the one at `first` on, where one of them fails a read."""
 
 
 class Reads(NamedTuple):
@@ -107,9 +121,8 @@ class Reads(NamedTuple):
     living: Executable
     """Returns the fields of as many that may be beats as may be read: those first that were
     published lately at the moment `now`, then those that were nearest to it."""
-    some: Executable | None
-    """Returns the fields of `count` rows from the one at `first` on, for where one that is too
-    long fails a read. Where there is such a thing, `beats` leaves out what is too long for us."""
+    loose: Loose | None
+    """What is asked where a column may hold what is not of its type, and longer than it."""
     clock: Executable
     """Returns the database's clock, in seconds. Asked last: what was read waited for has come."""
 
@@ -126,7 +139,7 @@ def reads_of(
         total=_count(is_ours),
         possible=_count(possible),
         living=_living(beats.where(possible), last(TABLE), max_rows),
-        some=None,
+        loose=None,
         clock=select(now),
     )
 
@@ -186,11 +199,15 @@ def loose_reads_of(now: Number, namespace: str, max_rows: int, stamp: Of[Number]
     chosen = select(TABLE).where(is_ours).limit(bindparam("count")).offset(bindparam("first"))
     some = chosen.subquery()
     return Reads(
-        beats=beats.where(is_ours, *_are_small(TABLE)).limit(max_rows + 1),
+        beats=beats.where(TABLE.c.namespace == namespace).limit(max_rows + 1),
         total=_count(is_ours),
         possible=_count(possible),
         living=_living(beats.where(possible), last, max_rows),
-        some=_fields(some, stamp).where(*_are_small(some)),
+        loose=Loose(
+            size=_SQLITE_SIZE,
+            short=beats.where(is_ours, *_are_small(TABLE)).limit(max_rows + 1),
+            some=_fields(some, stamp).where(*_are_small(some)),
+        ),
         clock=select(now),
     )
 

@@ -336,8 +336,12 @@ async def put_long(sqlite: Place, column: str, length: int = MAX_LENGTH) -> None
     await sqlite.put(**{**boot_of(sqlite), "instance": f"'{uuid4()}'", column: value})
 
 
+@pytest.mark.parametrize("few_bytes", [2**20, 2**30])
 @pytest.mark.parametrize("column", TEXTS)
-async def test_a_value_that_is_too_long_spoils_no_other(sqlite: Place, column: str) -> None:
+async def test_a_value_that_is_too_long_spoils_no_other(
+    sqlite: Place, column: str, few_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_connections, "MAX_BYTES", few_bytes)
     store = sqlite.store()
     await store.publish([beat("a"), beat("z"), *(beat("m", f"{n}") for n in range(20))])
     for _ in range(2):
@@ -362,7 +366,10 @@ async def test_while_a_value_is_too_long_nothing_is_removed(sqlite: Place, value
     assert (await held_by_worker(sqlite))["w"] == 1
 
 
-async def test_a_row_of_medium_length_does_not_leave_the_database(sqlite: Place) -> None:
+async def test_a_row_of_medium_length_does_not_leave_the_database(
+    sqlite: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_connections, "MAX_BYTES", 50_000)
     store = sqlite.store()
     await store.publish([beat()])
     for column in ("worker", "instance", "token", "phase", "progress", "age_seconds"):
