@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from asyncio import AbstractEventLoop, Future, Task
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from datetime import datetime, timedelta
@@ -29,6 +29,7 @@ __all__ = [
     "Flight",
     "Slot",
     "at_random",
+    "by_due_time",
     "is_aged",
     "row_of",
     "shown",
@@ -193,6 +194,15 @@ class Flight:
         if self.ended:
             return False
         return not self.loop.is_running() or (self.task is not None and self.task.done())
+
+
+def by_due_time(flights: list[Flight]) -> Iterable[tuple[float, list[Flight]]]:
+    """Group the flights that are still undecided: one timer a group, not one a flight."""
+    groups: dict[float, list[Flight]] = {}
+    for flight in flights:
+        if not flight.decided:
+            groups.setdefault(flight.due_at, []).append(flight)
+    return groups.items()
 
 
 class Asker:

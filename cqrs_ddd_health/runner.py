@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from .endings import cut_off, end_on, end_tasks, is_ctrl_c
 from .evaluation import SUCCESS, Outcome
-from .flights import UNOWNED, Asker, Flight, Slot, shown
+from .flights import UNOWNED, Asker, Flight, Slot, by_due_time, shown
 from .judging import Judge
 from .models import ComponentStatus
 from .outcomes import HANGING, NESTED, outcome_of, outcome_of_error, timed_out
@@ -190,6 +190,16 @@ class Runner:
             warn("check %r is pending: %s", slot.name, UNOWNED)
 
     def _launch(self, flights: list[Flight]) -> None:
+        try:
+            self._begin(flights)
+        except BaseException:  # a Ctrl-C in the first step of one: the others never begin
+            with self.lock:
+                for flight in flights:
+                    if flight.task is None:
+                        self._end(flight)
+            raise
+
+    def _begin(self, flights: list[Flight]) -> None:
         fly = self._fly
         # An eager task runs up to its first suspension at once: a check that never suspends costs
         # no trip through the loop. Said twice, as the hot path of a report cannot afford a call.
@@ -311,8 +321,8 @@ class Runner:
     ) -> None:
         """Wait for the flights; each is bounded by a timer of everyone who waits for it."""
         asker.future = asker.loop.create_future()
-        own = [self._timer(asker, due_at - now, fs) for due_at, fs in _by_due_time(started)]
-        others = [self._timer(asker, due_at - now, fs) for due_at, fs in _by_due_time(joined)]
+        own = [self._timer(asker, due_at - now, fs) for due_at, fs in by_due_time(started)]
+        others = [self._timer(asker, due_at - now, fs) for due_at, fs in by_due_time(joined)]
         if deadline is not None:
             others.append(asker.loop.call_later(deadline, asker.wake))
         try:
@@ -375,15 +385,6 @@ class Runner:
         self.owner.begin_process()
         for slot in slots:
             slot.begin_process()
-
-
-def _by_due_time(flights: list[Flight]) -> Iterable[tuple[float, list[Flight]]]:
-    """Group the flights that are still undecided: one timer a group, not one a flight."""
-    groups: dict[float, list[Flight]] = {}
-    for flight in flights:
-        if not flight.decided:
-            groups.setdefault(flight.due_at, []).append(flight)
-    return groups.items()
 
 
 def _is_cancelled_from_outside() -> bool:

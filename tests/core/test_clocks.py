@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -46,9 +45,10 @@ Moment: Any = type(
     "Moment", (datetime,), {**COMPARISONS, "__hash__": None, "utcoffset": _leave, "date": _leave}
 )
 BACKWARDS = map(float, itertools.count(0, -1))
+TO_AND_FRO = itertools.cycle([100.0, 0.0])
 MONOTONIC: dict[str, Callable[[], Any]] = {
     "backwards": lambda: next(BACKWARDS),
-    "at random": lambda: random.random() * 100,
+    "to and fro": lambda: next(TO_AND_FRO),
     "nan": lambda: math.nan,
     "infinite": lambda: math.inf,
     "huge": lambda: 1e300,

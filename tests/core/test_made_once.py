@@ -155,6 +155,28 @@ async def test_a_run_that_was_cancelled_before_it_was_begun_is_made_anew() -> No
     assert check.calls >= 1
 
 
+async def test_runs_that_never_begin_since_another_was_interrupted_are_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = HealthRegistry()
+    checks = {name: registry.register(name, Told()) for name in ("first", "second", "third")}
+
+    def interrupted(coroutine: Coroutine[Any, Any, None], **keywords: Any) -> asyncio.Task[None]:
+        if keywords["name"].endswith("second"):
+            coroutine.close()
+            raise KeyboardInterrupt
+        return asyncio.Task(coroutine, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cqrs_ddd_health.runner.Task", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            await registry.report()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        report = await registry.report()
+    assert [row.state for row in report.components] == ["up", "up", "up"]
+    assert (checks["second"].calls, checks["third"].calls) == (1, 1)
+
+
 # --- clients
 
 
