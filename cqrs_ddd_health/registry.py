@@ -56,7 +56,8 @@ class HealthRegistry(Beating):
         heartbeat_timeout_seconds: the age beyond which a worker's beat is stale, in seconds;
             `CQRS_HEALTH_HEARTBEAT_TIMEOUT_SECONDS` or 60 if not given. With 0 every beat is.
         settings: the settings to go by; read from the environment if not given.
-        clock: where time comes from; the machine's clocks if not given.
+        clock: where time comes from; the machine's clocks if not given. They also stand in for one
+            that raises or goes back, and what was asked meanwhile is degraded and says so.
         heartbeat_store: where beats are shared with other processes, asked on one loop of a thread
             of its own; made of `CQRS_HEALTH_HEARTBEAT_STORE_URL` if not given.
         own_loop: whether async checks run on a loop of the registry's own, on a daemon thread,
