@@ -97,7 +97,7 @@ class Catalog:
         replace: bool,
     ) -> None:
         """Put `check` under `name`; `HealthRegistry.register` says what is refused."""
-        require_name(name, "check")
+        name = require_name(name, "check")
         require_instance("options", options, CheckOptions)
         own, specific = _own_options(name, check), self._settings.options_of(name)
         # Many checks say nothing of their own, and then share what is kept.

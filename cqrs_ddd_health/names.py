@@ -30,7 +30,7 @@ _VISIBLE_RE = re.compile(_VISIBLE)
 
 
 def require_name(name: object, what: str) -> str:
-    """Return `name` if it may name a `what` ("check", "worker", ...).
+    """Return `name`, as plain text, if it may name a `what` ("check", "worker", ...).
 
     Raises:
         InvalidNameError: if it is not a string, empty, blank or invisible, longer than 128
@@ -38,10 +38,12 @@ def require_name(name: object, what: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidNameError(f"the name of a {what} must be a string, got {_shown(name)}")
-    problem = problem_of(name)
+    # It is kept and compared for ever: what a subclass makes of that is not to run in reports.
+    plain = str.__str__(name)
+    problem = problem_of(plain)
     if problem is not None:
-        raise InvalidNameError(f"the name of a {what} {problem}, got {_shown(name)}")
-    return name
+        raise InvalidNameError(f"the name of a {what} {problem}, got {_shown(plain)}")
+    return plain
 
 
 def fold(name: str) -> str:

@@ -177,7 +177,7 @@ def require_count(name: str, value: object, least: int) -> int:
         raise InvalidOptionError(
             f"{name} must be a whole number from {least} to {MAX_COUNT}, got {_short(value)}"
         )
-    return value
+    return int.__int__(value)
 
 
 def require_host(name: str, value: object) -> str:

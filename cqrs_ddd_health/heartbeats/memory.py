@@ -112,14 +112,15 @@ class MemoryHeartbeatStore:
 
         Raises as `HealthRegistry.heartbeat` does for bad arguments, and for nothing else.
         """
-        require_name(worker, "worker")
-        for name, what in ((instance, "worker's instance"), (phase, "worker's phase")):
-            if name is not None:
-                require_name(name, what)
+        worker = require_name(worker, "worker")
+        if instance is not None:
+            instance = require_name(instance, "worker's instance")
+        if phase is not None:
+            phase = require_name(phase, "worker's phase")
         if timeout_seconds is not None:
-            require_seconds("timeout_seconds", timeout_seconds)
+            timeout_seconds = require_seconds("timeout_seconds", timeout_seconds)
         if progress is not None:
-            require_count("progress", progress, 0)
+            progress = require_count("progress", progress, 0)
         said = _Said(self._monotonic(), timeout_seconds, phase, progress)
         with self._lock:
             if instance is None or instance == self.instance:

@@ -143,7 +143,7 @@ class Workers:
         now: float,
     ) -> None:
         """Have a row for that worker from now on; `HealthRegistry.expect` says what is refused."""
-        require_name(worker, "worker")
+        worker = require_name(worker, "worker")
         require_count("min_instances", min_instances, 1)
         require_bool("critical", critical)
         if instances is not None:

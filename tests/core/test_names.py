@@ -121,3 +121,40 @@ def test_every_door_of_the_registry_refuses_bad_names(name: str) -> None:
     ):
         with pytest.raises(InvalidNameError, match="the name of a"):
             enter()
+
+
+class Odd(str):
+    """A text that ends the process once it is compared: after it was registered."""
+
+    __slots__ = ()
+    kept = False
+
+    def __hash__(self) -> int:
+        if Odd.kept:
+            raise SystemExit(3)
+        return str.__hash__(self)
+
+    def __eq__(self, other: object) -> bool:
+        if Odd.kept:
+            raise SystemExit(3)
+        return str.__eq__(self, other)
+
+
+async def test_names_and_counts_are_kept_as_plain_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = HealthRegistry(settings=HealthSettings())
+    registry.register(Odd("check"), lambda: True, tags=[Odd("tag")])
+    registry.expect(Odd("worker"))
+    registry.heartbeat(
+        Odd("worker"), instance=Odd("one"), phase=Odd("busy"), progress=type("Count", (int,), {})(3)
+    )
+    monkeypatch.setattr(Odd, "kept", True)
+    report = await registry.report()
+    assert [row.name for row in report.components] == ["check", "worker"]
+    assert {type(name) for name in (*registry.names, *registry.tags)} == {str}
+    (record,) = report.heartbeats
+    assert [type(value) for value in (record.instance, record.phase, record.progress)] == [
+        str,
+        str,
+        int,
+    ]
+    registry.unregister("check")
