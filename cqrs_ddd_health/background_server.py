@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from asyncio import AbstractEventLoop
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from .endings import PATIENCE_SECONDS, end_loop
 from .errors import ServerError
+from .forks import at_fork, notice_fork
 from .options import require_host, require_port
 from .pulse import running_loop
 from .threads import own_loop
@@ -106,6 +106,7 @@ class BackgroundServer:
             _left_to_the_parent.append(service)
 
     def _enter(self, owner: AbstractEventLoop | None) -> None:
+        notice_fork()
         with self._lock:
             if self._service is not None:
                 raise ServerError(f"this server is entered already, it answers at {self.url}")
@@ -116,12 +117,14 @@ class BackgroundServer:
         _entered.add(self)
 
     def _entered(self) -> _Service:
+        notice_fork()
         service = self._service
         if service is None:
             raise ServerError("this server listens nowhere: use it in a `with` block")
         return service
 
     def _left(self) -> _Service | None:
+        notice_fork()
         with self._lock:
             service, self._service = self._service, None
         _entered.discard(self)
@@ -137,7 +140,7 @@ def _leave_to_the_parent() -> None:
     _entered.clear()
 
 
-os.register_at_fork(after_in_child=_leave_to_the_parent)
+at_fork(_leave_to_the_parent)
 
 
 class _Service:

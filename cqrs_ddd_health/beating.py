@@ -9,6 +9,7 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .engine import Engine
+from .forks import IS_KNOWN, notice_fork
 from .heartbeats.workers import BUSY
 from .models import Probe
 from .names import require_name
@@ -28,9 +29,15 @@ class Beating:
     """The part of a registry that workers use."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine = engine
-        self._beats = engine.store.own
+        self._own_engine = engine
+        self._plain_beats = engine.store.plain
         self._monotonic = clock.monotonic
+
+    @property
+    def _engine(self) -> Engine:
+        """What it works with, which is begun anew here if this is a child of a fork."""
+        notice_fork()
+        return self._own_engine
 
     # Not keyword-only: CPython would call it without its fast path, which is half of the cost.
     def heartbeat(
@@ -55,14 +62,20 @@ class Beating:
             InvalidNameError: if a name cannot be shown safely.
             InvalidOptionError: if `timeout_seconds` or `progress` is negative or not a number.
         """
-        if timeout_seconds is None and instance is None and phase is None and progress is None:
-            beats = self._beats
+        if (
+            timeout_seconds is None
+            and instance is None
+            and phase is None
+            and progress is None
+            and IS_KNOWN
+        ):
             try:
-                if worker_name in beats:
-                    beats[worker_name] = self._monotonic()
-                    return
-            except TypeError:
-                pass  # it cannot even be looked up; below it is told why
+                beat = self._plain_beats[worker_name]
+            except (KeyError, TypeError):
+                pass  # it is new, or cannot even be looked up; below it is told why
+            else:
+                beat.at = self._monotonic()
+                return
         self._engine.store.beat(worker_name, instance, timeout_seconds, phase, progress)
 
     def expect(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, NamedTuple, TypeVar
+
+from .forks import at_fork
 
 __all__ = ["MAX_THREADS", "MAX_WAITING", "Readers", "warn"]
 
@@ -201,7 +202,7 @@ def _log(warning: _Warning) -> None:
 # That a log fails could only be said to that log.
 _warnings: Readers[_Warning] = Readers()
 _warnings.add(_log)
-os.register_at_fork(after_in_child=_warnings.begin_process)
+at_fork(_warnings.begin_process)
 
 
 @atexit.register

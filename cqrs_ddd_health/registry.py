@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from .clocks import GivenClock, SystemClock
 from .compat import components_dict, status_dict
 from .configured import OptionOrigin, origins_of
 from .engine import Engine
+from .forks import at_fork, notice_fork
 from .history import PastResult
 from .instances import Instances
 from .measurements import Measurements, measured
@@ -94,6 +94,7 @@ class HealthRegistry(Beating):
     @classmethod
     def get_instance(cls) -> HealthRegistry:
         """Return the registry of the process, made when first asked for."""
+        notice_fork()
         return _instances.default(cls)
 
     @classmethod
@@ -105,6 +106,7 @@ class HealthRegistry(Beating):
     def exchange_instance(cls, registry: HealthRegistry | None) -> HealthRegistry | None:
         """Do as `set_instance` and return the one before, or `None` if none was made yet."""
         require_instance("the default registry", registry, HealthRegistry)
+        notice_fork()
         return _instances.exchange(registry)
 
     @property
@@ -418,4 +420,4 @@ class HealthRegistry(Beating):
 
 
 _instances: Instances[HealthRegistry] = Instances()
-os.register_at_fork(after_in_child=_instances.begin_process)
+at_fork(_instances.begin_process)

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TypeAlias
 
 from .errors import DrainError
+from .forks import at_fork
 from .readers import warn
 
 __all__ = ["Hold", "hold", "keep_hold", "release"]
@@ -45,6 +46,7 @@ class _Link:
         self.previous = previous
 
     def __call__(self, sign: int, frame: FrameType | None) -> None:
+        _process.notice_fork()
         if not _process.holds_back(self):
             self._pass_on(sign, frame)
 
@@ -130,6 +132,7 @@ class _Process:
         self._told = False
         self._is_owed = False
         self._released = threading.Event()
+        self._pid = os.getpid()
 
     def join(self, one: Hold) -> None:
         """Tell this one too, at once if the process is leaving already."""
@@ -184,6 +187,12 @@ class _Process:
         if is_owed:
             signal.raise_signal(signal.SIGTERM)
 
+    def notice_fork(self) -> None:
+        """Start anew if this is a forked child. Only the main thread can, when it comes here."""
+        if self._pid != os.getpid() and _is_main_thread():
+            self._pid = os.getpid()
+            self.begin_process()
+
     def begin_process(self) -> None:
         """Start anew in a forked child: what it does at a SIGTERM is its own business.
 
@@ -205,7 +214,7 @@ class _Process:
 
 
 _process = _Process()
-os.register_at_fork(after_in_child=_process.begin_process)
+at_fork(_process.notice_fork)
 
 
 def hold(one: Hold) -> None:
@@ -225,6 +234,7 @@ def hold(one: Hold) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     if handler is None:
         raise DrainError("something other than Python handles SIGTERM in this process")
+    _process.notice_fork()
     _process.join(one)
     _process.take(handler)
 
@@ -232,6 +242,7 @@ def hold(one: Hold) -> None:
 def keep_hold() -> None:
     """Take the place again that a server took which was started later. Does nothing if not held."""
     if _process.holds and _is_main_thread():
+        _process.notice_fork()
         handler = signal.getsignal(signal.SIGTERM)
         if handler is not None:
             _process.take(handler)
@@ -247,6 +258,7 @@ def release(one: Hold) -> None:
         return
     if not _is_main_thread():
         raise DrainError("the handler of SIGTERM can only be put back in the main thread")
+    _process.notice_fork()
     _process.holds.remove(one)
     if not _process.holds:
         _process.give_back()

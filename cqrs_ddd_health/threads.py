@@ -19,6 +19,7 @@ from inspect import iscoroutine
 from typing import NoReturn, Protocol, TypeVar
 
 from .endings import PATIENCE_SECONDS, end_loop
+from .forks import at_fork, notice_fork
 
 __all__ = [
     "DaemonThreads",
@@ -104,7 +105,7 @@ occupant: ContextVar[Occupant | None] = ContextVar("cqrs_health_occupant", defau
 """The check that the running code belongs to, so that its threads count as part of it."""
 
 _default_threads = DaemonThreads(limit=256)
-os.register_at_fork(after_in_child=_default_threads.reset)
+at_fork(_default_threads.reset)
 
 
 async def run_blocking(call: Callable[[], T]) -> T:
@@ -114,6 +115,7 @@ async def run_blocking(call: Callable[[], T]) -> T:
     the check that it belongs to counts as hung until the thread has ended, so that a hung call
     never piles up threads. Whatever `call` raises, `SystemExit` too, is raised here.
     """
+    notice_fork()
     check = occupant.get()
     flight = check.flight if check is not None else None
     return await run_on(_default_threads if flight is None else flight.threads, call, flight)

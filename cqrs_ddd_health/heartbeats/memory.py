@@ -44,6 +44,24 @@ class _Said(NamedTuple):
     progress: int | None
 
 
+_NO_MORE = (None, None, None)
+
+
+class LastBeat:
+    """The last beat of one worker of this process: a plain one by `at`, or one that said more."""
+
+    __slots__ = ("at", "said")
+
+    def __init__(self, said: _Said) -> None:
+        self.at: float = said.at
+        self.said: _Said | None = said
+
+    def read(self) -> _Said:
+        """Return what was said last."""
+        said = self.said
+        return _Said(self.at, None, None, None) if said is None else said
+
+
 _Published: TypeAlias = "dict[tuple[str, str, str], tuple[float, StoredBeat]]"
 
 
@@ -69,9 +87,10 @@ class MemoryHeartbeatStore:
     ) -> None:
         self.timeout_seconds: float = timeout_seconds
         self.dropped: int = 0
-        self.own: dict[str, float | _Said] = {}
-        """Beats of this process's instance by worker; a plain number, when it beat, if it said no
-        more than its name. That is all that the hot path writes."""
+        self.own: dict[str, LastBeat] = {}
+        """Beats of this process's instance by worker."""
+        self.plain: dict[str, LastBeat] = {}
+        """Those of them that said no more than their names: the hot path sets their `at`."""
         self._named: dict[tuple[str, str], _Said] = {}
         self._published: _Published = {}
         self._instances: Counter[str] = Counter()
@@ -92,6 +111,7 @@ class MemoryHeartbeatStore:
         default = f"{made_safe(socket.gethostname())}:{os.getpid()}:{self.token}"
         self.instance: str = self._given_instance or default[-MAX_NAME_LENGTH:]
         self.own.clear()
+        self.plain.clear()
         self._named.clear()
         self._recount()
 
@@ -125,10 +145,20 @@ class MemoryHeartbeatStore:
         with self._lock:
             if instance is None or instance == self.instance:
                 if worker in self.own or self._has_room(worker):
-                    self.own[worker] = said
+                    self._say(worker, said)
             elif (worker, instance) in self._named or self._has_room(worker):
                 self._named[worker, instance] = said
         self.on_news()
+
+    def _say(self, worker: str, said: _Said) -> None:
+        beat = self.own.setdefault(worker, LastBeat(said))
+        self.plain.pop(worker, None)
+        if said[1:] == _NO_MORE:
+            beat.at = said.at
+            beat.said = None
+            self.plain[worker] = beat
+        else:
+            beat.said = said
 
     def forget(self, worker: str, instance: str | None = None) -> list[str]:
         """Remove this process's beats of a worker, of that instance or of all.
@@ -138,6 +168,7 @@ class MemoryHeartbeatStore:
         with self._lock:
             removed: list[str] = []
             if instance in {None, self.instance} and self.own.pop(worker, None) is not None:
+                self.plain.pop(worker, None)
                 removed.append(self.instance)
             for key in list(self._named):
                 if key[0] == worker and instance in {None, key[1]}:
@@ -197,13 +228,11 @@ class MemoryHeartbeatStore:
         # A dict copies in one step of the interpreter, whatever other threads do to it.
         own = self.own.copy().items()
         return [
-            *(self._own_beat(worker, self.instance, said, now) for worker, said in own),
+            *(self._own_beat(worker, self.instance, beat.read(), now) for worker, beat in own),
             *(self._own_beat(*key, said, now) for key, said in self._named.copy().items()),
         ]
 
-    def _own_beat(self, worker: str, instance: str, said: float | _Said, now: float) -> Beat:
-        if not isinstance(said, _Said):
-            said = _Said(said, None, None, None)
+    def _own_beat(self, worker: str, instance: str, said: _Said, now: float) -> Beat:
         timeout = self.timeout_seconds if said.timeout_seconds is None else said.timeout_seconds
         age = max(now - said.at, 0.0)
         return Beat(

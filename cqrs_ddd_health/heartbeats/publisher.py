@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from cqrs_ddd_health.endings import retrieve
 from cqrs_ddd_health.flights import JITTER, at_random
+from cqrs_ddd_health.forks import IS_KNOWN
 from cqrs_ddd_health.protocols import HeartbeatStore, StoredBeat
 
 __all__ = ["Publisher", "publish_interval"]
@@ -246,6 +247,8 @@ _living: weakref.WeakSet[Publisher] = weakref.WeakSet()
 @atexit.register
 def _leave_all() -> None:
     """Say goodbye for every worker of this process, unless an exception ends it: see them stale."""
+    if not IS_KNOWN:
+        return  # a child of a fork that has made no use of us: all of it is the parent's
     error = sys.exception()  # which ends a child of multiprocessing
     crashed = getattr(sys, "last_value", None) is not None
     crashed = crashed or not isinstance(error, SystemExit | None)

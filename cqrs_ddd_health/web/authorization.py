@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import inspect
-import os
 from asyncio import Task
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
@@ -13,6 +12,7 @@ from typing import TypeAlias
 
 from cqrs_ddd_health.endings import cut_off, is_ctrl_c, retrieve
 from cqrs_ddd_health.errors import InvalidOptionError, SettingsError
+from cqrs_ddd_health.forks import at_fork, notice_fork
 from cqrs_ddd_health.readers import warn
 from cqrs_ddd_health.settings import HealthSettings
 from cqrs_ddd_health.texts import class_name
@@ -39,7 +39,7 @@ MAX_COMPLAINTS = 10
 
 
 _threads = DaemonThreads(MAX_THREADS)
-os.register_at_fork(after_in_child=_threads.reset)
+at_fork(_threads.reset)
 
 
 def doorkeeper_of(settings: HealthSettings, authorizer: Authorizer | None) -> Doorkeeper | None:
@@ -80,6 +80,7 @@ class Doorkeeper:
 
     async def lets_in(self, scope: Scope) -> bool:
         """Whether the asker sees everything. Ends within the deadline and raises nothing."""
+        notice_fork()
         if self._has_token(scope):
             return True
         return self._authorizer is not None and await self._is_let_in(self._authorizer, scope)

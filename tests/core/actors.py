@@ -20,6 +20,10 @@ SHORT = 0.02
 """A timeout or deadline that a test waits for."""
 
 
+FORKS = {"Python": "os.fork()", "C": "__import__('ctypes').PyDLL(None).fork()"}
+"""Ways to fork, by who does it: of one in C Python learns nothing, and runs no hook."""
+
+
 class Gated:
     """An async check that answers when its gate is opened."""
 

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from cqrs_ddd_health import HealthRegistry, drain_on_sigterm, sigterm
-from tests.core.actors import PATIENCE_SECONDS, eventually
+from tests.core.actors import FORKS, PATIENCE_SECONDS, eventually
 from tests.core.sigterms import LONG, SOON, Server, terminate
 
 pytestmark = pytest.mark.usefixtures("unchanged_sigterm")
@@ -193,9 +193,13 @@ asyncio.run(main())
 """
 
 
+by_python_and_by_c = pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
+
+
+@by_python_and_by_c
 @pytest.mark.parametrize("where", ["", "asyncio.run(main())"])
-def test_a_forked_child_ends_as_it_would_have_without_us(where: str) -> None:
-    code = FORK.format(child="pass")
+def test_a_forked_child_ends_as_it_would_have_without_us(where: str, fork: str) -> None:
+    code = FORK.format(child="pass").replace("os.fork()", fork)
     if where:  # held back on a loop, which the child has a copy of
         code = code.replace("    child =", "    drain_on_sigterm(registry)\n    child =")
     done = run(code, delay=LONG)
@@ -203,8 +207,9 @@ def test_a_forked_child_ends_as_it_would_have_without_us(where: str) -> None:
     assert done.stdout == f"{-signal.SIGTERM}\nparent True\n"
 
 
-def test_a_forked_child_that_answers_for_its_health_holds_it_back_too() -> None:
-    code = FORK.format(child="reported()")
+@by_python_and_by_c
+def test_a_forked_child_that_answers_for_its_health_holds_it_back_too(fork: str) -> None:
+    code = FORK.format(child="reported()").replace("os.fork()", fork)
     prelude = """
 def reported():
     asyncio.events._set_running_loop(None)  # as if it had been forked without one

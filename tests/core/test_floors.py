@@ -28,6 +28,7 @@ FLOORS = (
         "protocols",
         "wire",
         "environment",
+        "forks",
         "readers",
         "settings",
         "openapi",
@@ -169,7 +170,7 @@ def test_every_import_goes_down() -> None:
 
 def test_the_checker_sees_the_imports_that_are_there() -> None:
     found = set(imports_of("registry", modules(), PACKAGE))
-    assert {"cqrs_ddd_health.engine", "cqrs_ddd_health.checks.callable", "os"} <= found
+    assert {"cqrs_ddd_health.engine", "cqrs_ddd_health.checks.callable", "asyncio"} <= found
     assert "cqrs_ddd_health.protocols" in found  # for type checkers only
     assert "cqrs_ddd_health.demo" in set(imports_of("cli", modules(), PACKAGE))  # in a function
 

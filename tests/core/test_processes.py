@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import signal
 import subprocess
 import sys
+from typing import NoReturn
 
 import pytest
 
-from tests.core.actors import PATIENCE_SECONDS, answer_of_script, run_script
+from cqrs_ddd_health import forks
+from tests.core.actors import FORKS, PATIENCE_SECONDS, answer_of_script, run_script
 
 _BEGIN = """
 import asyncio, os, signal, sys, threading, time
@@ -47,7 +51,15 @@ def in_child(what):
 """
 
 
-def test_a_forked_child_asks_anew_with_an_instance_of_its_own_and_no_beats() -> None:
+by_python_and_by_c = pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
+
+
+def in_child(fork: str) -> str:
+    return _IN_CHILD.replace("os.fork()", fork)
+
+
+@by_python_and_by_c
+def test_a_forked_child_asks_anew_with_an_instance_of_its_own_and_no_beats(fork: str) -> None:
     source = """
 registry = HealthRegistry(own_loop=True)
 HealthRegistry.set_instance(registry)
@@ -75,10 +87,11 @@ in_child(child)
 assert registry.report_sync().component("worker").state == "up"
 print("parent")
 """
-    assert answer_of(_IN_CHILD + source).split() == ["child", "parent"]
+    assert answer_of(in_child(fork) + source).split() == ["child", "parent"]
 
 
-def test_a_forked_child_is_not_held_up_by_what_hangs_in_its_parent() -> None:
+@by_python_and_by_c
+def test_a_forked_child_is_not_held_up_by_what_hangs_in_its_parent(fork: str) -> None:
     source = """
 registry = HealthRegistry(own_loop=True)
 hangs = threading.Event()
@@ -106,10 +119,11 @@ def child():
     print("child")
 in_child(child)
 """
-    assert answer_of(_IN_CHILD + source) == "child"
+    assert answer_of(in_child(fork) + source) == "child"
 
 
-def test_a_child_forked_while_locks_are_held_and_listeners_talk_works() -> None:
+@by_python_and_by_c
+def test_a_child_forked_while_locks_are_held_and_listeners_talk_works(fork: str) -> None:
     source = """
 import logging
 from cqrs_ddd_health import readers, registry as registry_module
@@ -148,10 +162,11 @@ def child():
 in_child(child)
 released.set()
 """
-    assert answer_of(_IN_CHILD + source) == "child"
+    assert answer_of(in_child(fork) + source) == "child"
 
 
-def test_a_child_forked_inside_a_running_loop_asks_on_a_loop_of_its_own() -> None:
+@by_python_and_by_c
+def test_a_child_forked_inside_a_running_loop_asks_on_a_loop_of_its_own(fork: str) -> None:
     source = """
 async def check():
     await asyncio.sleep(0)
@@ -171,7 +186,96 @@ async def main():
     assert (await registry.report()).status == "healthy"
 asyncio.run(main())
 """
-    assert answer_of(_IN_CHILD + source) == "child"
+    assert answer_of(in_child(fork) + source) == "child"
+
+
+@by_python_and_by_c
+def test_the_first_beat_of_a_forked_child_is_its_own_whichever_thread_makes_it(fork: str) -> None:
+    source = """
+registry.heartbeat("worker")
+registry.heartbeat("parents", phase="busy")
+parent = registry.report_sync().service.instance
+def child():
+    begin = threading.Barrier(8)
+    def beat(number):
+        begin.wait()
+        registry.heartbeat("worker" if number % 2 else f"worker {number}")
+    threads = [threading.Thread(target=beat, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    report = registry.report_sync()
+    assert {record.instance for record in report.heartbeats} == {report.service.instance}
+    assert report.service.instance != parent
+    print(*sorted(record.worker for record in report.heartbeats), sep=", ")
+in_child(child)
+"""
+    names = "worker, worker 0, worker 2, worker 4, worker 6"
+    assert answer_of(in_child(fork) + source) == names
+
+
+@by_python_and_by_c
+def test_a_forked_child_that_only_ends_does_not_say_goodbye_for_its_parent(fork: str) -> None:
+    source = """
+from cqrs_ddd_health import MemoryHeartbeatStore
+from cqrs_ddd_health.heartbeats import publisher
+registry = HealthRegistry(heartbeat_store=MemoryHeartbeatStore())
+registry.heartbeat("worker")
+publisher.Publisher.leave = lambda self, **_: self.is_running and print("leaves", flush=True)
+pid = FORK
+if pid == 0:
+    sys.exit()  # with all its exit handlers
+assert os.waitpid(pid, 0)[1] == 0
+print("the parent")
+"""
+    assert answer_of(source.replace("FORK", fork)).splitlines() == ["the parent", "leaves"]
+
+
+@by_python_and_by_c
+def test_what_a_forked_child_asks_first_is_answered_for_the_child(fork: str) -> None:
+    source = """
+from cqrs_ddd_health import run_blocking
+registry.heartbeat("worker")
+registry.register("hangs", threading.Event().wait, timeout_seconds=0.02)
+registry.report_sync()
+registry.report_sync()
+assert registry.hung_checks == 1
+def hung():
+    assert registry.hung_checks == 0
+def heartbeats():
+    assert registry.measurements().report.heartbeats == ()
+def registers():
+    registry.register("other", lambda: True)
+    registry.unregister("hangs")
+    assert registry.report_sync().service.instance != parent
+def default():
+    assert HealthRegistry.get_instance() is registry
+    HealthRegistry.set_instance(None)
+def blocking():
+    assert asyncio.run(run_blocking(lambda: 5)) == 5
+parent = registry.report_sync().service.instance
+for what in (hung, heartbeats, registers, default, blocking):
+    in_child(what)
+    print(what.__name__)
+"""
+    asked = ["hung", "heartbeats", "registers", "default", "blocking"]
+    assert answer_of(in_child(fork) + source).split() == asked
+
+
+def test_where_no_page_can_be_wiped_the_pid_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_to_be_had(*_: object, **__: object) -> NoReturn:
+        raise OSError
+
+    monkeypatch.setattr(mmap, "mmap", none_to_be_had)
+    is_known, set_known = forks.new_mark()
+    assert not is_known
+    set_known()
+    assert is_known
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    assert not is_known
+    set_known()
+    assert is_known
 
 
 # --- exit
