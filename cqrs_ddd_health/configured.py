@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -16,6 +15,7 @@ from .flights import Slot
 from .names import require_name
 from .options import CheckOptions
 from .settings import HealthSettings, variable_of
+from .tasks import all_of
 
 __all__ = ["ConfiguredChecks", "OptionOrigin", "origins_of"]
 
@@ -73,7 +73,8 @@ class ConfiguredChecks:
     async def aclose(self) -> None:
         """Close the clients of all checks that were made; a check that is asked connects anew."""
         # At once: each may have to wait for a server that is frozen.
-        await asyncio.gather(*(check.aclose() for check in self._connected()))
+        endings = (check.aclose() for check in self._connected())
+        await all_of(*endings, name="cqrs-health close")
 
     def begin_process(self) -> None:
         """Start anew in a forked child, which must not share a socket with its parent."""

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from inspect import iscoroutine
 from typing import TypeVar
 
+from .tasks import start_task, start_task_on
+
 __all__ = [
     "PATIENCE_SECONDS",
     "close_in_time",
@@ -31,7 +33,11 @@ PATIENCE_SECONDS = 1.0
 
 async def close_in_time(close: Callable[[], Awaitable[object]]) -> None:
     """Await `close()`, whatever it raises; give up on one that hangs: its server may be frozen."""
-    closing = asyncio.ensure_future(close())
+
+    async def say_good_bye() -> None:
+        await close()
+
+    closing = start_task(say_good_bye(), "cqrs-health close")
     closing.add_done_callback(retrieve)
     try:
         await asyncio.wait({closing}, timeout=PATIENCE_SECONDS)
@@ -48,13 +54,10 @@ async def end_on(
         return
     if not loop.is_running():
         return
-    coroutine = ending()
     try:
-        ended = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+        ended = asyncio.wrap_future(start_task_on(loop, ending(), "cqrs-health end"))
     except RuntimeError:  # it was closed just now, and what it had with it
-        coroutine.close()
         return
-    ended.add_done_callback(retrieve)
     # The loop may stop before it comes to it.
     await asyncio.wait({ended}, timeout=2 * PATIENCE_SECONDS)
 

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from .endings import close_in_time, end_on
+from .tasks import all_of
 
 __all__ = ["PerLoop"]
 
@@ -64,12 +65,11 @@ class PerLoop(Generic[T]):
     async def aclose(self) -> None:
         """Close the clients of all loops that still run. Wanted again, they are opened again."""
         clients, self._clients = self._clients, {}
-        await asyncio.gather(
-            *(
-                end_on(loop, partial(close_in_time, partial(self._close, client)))
-                for loop, client in clients.items()
-            )
+        endings = (
+            end_on(loop, partial(close_in_time, partial(self._close, client)))
+            for loop, client in clients.items()
         )
+        await all_of(*endings, name="cqrs-health close")
 
     def _forget_closed_loops(self) -> None:
         """Let go of clients that nobody can close any more, and of their sockets with them."""

@@ -8,6 +8,8 @@ from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
+from .tasks import start_task
+
 __all__ = ["Pulse", "Pulses", "running_loop"]
 
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 0.25
@@ -94,7 +96,7 @@ class Pulses:
             return
         pause = min(max(limit_seconds / QUESTIONS_PER_LIMIT, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
         pulse = Pulse(loop, pause)
-        task = asyncio.get_running_loop().create_task(pulse.watch(), name="cqrs-health pulse")
+        task = start_task(pulse.watch(), "cqrs-health pulse")
         self._pulses = (*self._pulses, pulse)
         try:
             yield

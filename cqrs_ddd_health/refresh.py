@@ -19,6 +19,7 @@ from .flights import JITTER, Slot, at_random
 from .options import CheckOptions
 from .readers import warn
 from .runner import Runner
+from .tasks import start_task
 from .texts import class_name
 
 __all__ = ["Pace", "Refresher"]
@@ -100,8 +101,7 @@ class Refresher:
         What was found before the first of them is believed no more, however lately that was: the
         process may have been frozen, or started its application anew.
         """
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(), name="cqrs-health refresh", context=Context())
+        task = start_task(self._run(), "cqrs-health refresh", Context())
         if not self.is_running:
             self._leader = task
         self._count(1)

@@ -31,6 +31,7 @@ from .models import ComponentStatus
 from .outcomes import HANGING, NESTED, outcome_of, outcome_of_error, timed_out
 from .owner_loop import OwnerLoop
 from .readers import warn
+from .tasks import all_of
 from .threads import DaemonThreads, OwnerLoopError, require_owner_loop
 from .transitions import Transition
 
@@ -373,9 +374,8 @@ class Runner:
             for flight in flights:
                 if flight.task is not None and not flight.waiting:
                     by_loop.setdefault(flight.loop, []).append(flight.task)
-        await asyncio.gather(
-            *(end_on(loop, partial(end_tasks, tasks)) for loop, tasks in by_loop.items())
-        )
+        endings = (end_on(loop, partial(end_tasks, tasks)) for loop, tasks in by_loop.items())
+        await all_of(*endings, name="cqrs-health end")
 
     def forget_flights(self, slots: Iterable[Slot]) -> None:
         """Start anew in a forked child: the tasks, threads and loops stayed with the parent."""

@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias, cast
 
 from cqrs_ddd_health.endings import retrieve
 from cqrs_ddd_health.models import CheckResult
+from cqrs_ddd_health.tasks import start_task
 
 __all__ = ["RoundTrip", "round_trip"]
 
@@ -56,7 +57,7 @@ class _Question:
     async def answered(self, ask: Callable[[], Coroutine[None, None, None]]) -> None:
         """Wait for the answer, to an earlier question if that is still open."""
         if self._asked is None or self._asked.done():
-            self._asked = asyncio.create_task(_in_time(ask), name="cqrs-health-question")
+            self._asked = start_task(_in_time(ask), "cqrs-health question")
             self._asked.add_done_callback(retrieve)
         await asyncio.wait({self._asked})
         if self._asked.cancelled():

@@ -25,6 +25,7 @@ from cqrs_ddd_health.endings import retrieve
 from cqrs_ddd_health.flights import JITTER, at_random
 from cqrs_ddd_health.forks import IS_KNOWN
 from cqrs_ddd_health.protocols import HeartbeatStore, StoredBeat
+from cqrs_ddd_health.tasks import start_task
 
 __all__ = ["Publisher", "publish_interval"]
 
@@ -195,7 +196,7 @@ class Publisher:
         if self._asking:  # it ignores that it was cut off
             what.close()
             return
-        asking = asyncio.create_task(what)
+        asking = start_task(what, "cqrs-health publish")
         self._asking.add(asking)
         asking.add_done_callback(retrieve)
         asking.add_done_callback(self._asking.discard)

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
+from cqrs_ddd_health.tasks import start_task
+
 __all__ = ["Answers", "Prepared"]
 
 
@@ -78,9 +80,7 @@ class Answers(Generic[T]):
         if key in here.waiting:
             here.waiting[key].append(future)
         else:
-            # Not by the loop's factory of tasks, which is the application's: it may run them at
-            # once, or want other arguments.
-            task = Task(_awaited(make), loop=loop, name="cqrs-health answer", context=Context())
+            task = start_task(_awaited(make), "cqrs-health answer", Context())
             here.waiting[key] = [future]
             here.tasks.add(task)
             task.add_done_callback(partial(self._end, here, key, self._generation()))

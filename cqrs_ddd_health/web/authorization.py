@@ -15,6 +15,7 @@ from cqrs_ddd_health.errors import InvalidOptionError, SettingsError
 from cqrs_ddd_health.forks import at_fork, notice_fork
 from cqrs_ddd_health.readers import warn
 from cqrs_ddd_health.settings import HealthSettings
+from cqrs_ddd_health.tasks import start_task
 from cqrs_ddd_health.texts import class_name
 from cqrs_ddd_health.threads import DaemonThreads, run_on
 
@@ -95,7 +96,7 @@ class Doorkeeper:
         if len(self._overdue) >= MAX_WAITING:
             self._complain("too many calls of it do not end")
             return False
-        task = asyncio.get_running_loop().create_task(self._say(authorizer, scope))
+        task = start_task(self._say(authorizer, scope), "cqrs-health authorizer")
         self._asked.add(task)  # until it has ended, whenever that is
         task.add_done_callback(self._asked.discard)
         task.add_done_callback(retrieve)

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias, cast
 from urllib.parse import unquote
 
 from cqrs_ddd_health.readers import warn
+from cqrs_ddd_health.tasks import start_task
 from cqrs_ddd_health.texts import class_name
 
 from . import formats
@@ -250,7 +251,7 @@ class Connection(asyncio.Protocol):
             self._refuse(error.code, is_head=head.startswith(b"HEAD "))
             return
         self._timer.cancel()  # from here on the time is ours
-        self._answering = asyncio.get_running_loop().create_task(self._answer(request))
+        self._answering = start_task(self._answer(request), "cqrs-health answer")
 
     async def _answer(self, request: Request) -> None:
         is_last = request.is_last

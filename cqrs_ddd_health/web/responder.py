@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from cqrs_ddd_health.errors import InvalidOptionError
 from cqrs_ddd_health.exposure import expose, expose_component
 from cqrs_ddd_health.models import HealthReport, Probe, overall_status
+from cqrs_ddd_health.tasks import start_task
 
 from . import formats
 from .answers import Answers, Prepared
@@ -179,7 +180,8 @@ class Responder:
         if self._doorkeeper is None:
             return self._registry.settings.detail, await self.reports.report(None)
         is_let_in, report = await asyncio.gather(
-            self._doorkeeper.lets_in(scope), self.reports.report(None)
+            start_task(self._doorkeeper.lets_in(scope), "cqrs-health doorkeeper"),
+            start_task(self.reports.report(None), "cqrs-health report"),
         )
         return "full" if is_let_in else "safe", report
 

@@ -36,6 +36,7 @@ FLOORS = (
     ),
     (
         "sigterm",
+        "tasks",
         "endings",
         "threads",
         "owner_loop",
