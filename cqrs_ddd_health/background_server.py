@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Self
 from .endings import PATIENCE_SECONDS, end_loop
 from .errors import ServerError
 from .forks import at_fork, notice_fork
+from .greenlets import Handover, NoThreadsError, running_loop, start_loop
 from .options import require_host, require_port
-from .pulse import running_loop
-from .threads import own_loop
+from .threads import own_loop, raising
+from .uwsgi import require_threads
 from .web.http1 import Application, Connections
 
 if TYPE_CHECKING:
@@ -110,8 +111,7 @@ class BackgroundServer:
         with self._lock:
             if self._service is not None:
                 raise ServerError(f"this server is entered already, it answers at {self.url}")
-            listener = _listening(self._host, self._port)
-            service = _Service(self._registry, self._app, listener, owner)
+            service = _Service(self._registry, self._app, (self._host, self._port), owner)
             service.start()
             self._service = service
         _entered.add(self)
@@ -150,32 +150,27 @@ class _Service:
         self,
         registry: HealthRegistry,
         app: Application,
-        listener: socket.socket,
+        address: tuple[str, int],
         owner: AbstractEventLoop | None,
     ) -> None:
-        host, port, *_ = listener.getsockname()
-        self.address: tuple[str, int] = host, port
+        self.address: tuple[str, int] = address
         self._registry = registry
         self._app = app
-        self._listener = listener
         self._owner = owner
-        self._loop = own_loop()
         self._leaving = asyncio.Event()
-        self._silent = threading.Event()  # nobody is answered any more
-        self._started: Future[None] = Future()
+        self._silent: Handover[None] = Handover()  # nobody is answered any more
+        self._started: Handover[None] = Handover()
         self._ended: Future[None] = Future()
         self._ended.set_running_or_notify_cancel()  # whoever waits for it cannot cancel it
-        self._thread = threading.Thread(target=self._run, name="cqrs-health-server", daemon=True)
 
     def start(self) -> None:
         """Return once it answers, or raise why it does not."""
         try:
-            self._thread.start()
-        except RuntimeError:  # no thread to be had
-            self._listener.close()
-            self._loop.close()
-            raise
-        self._started.result()  # waits for nobody: nothing that it does takes time
+            require_threads()
+            self._loop, self._thread = start_loop(own_loop, self._run, "cqrs-health-server")
+        except NoThreadsError as error:
+            raise ServerError(str(error)) from None
+        self._started.take()  # waits for nobody: nothing that it does takes time
 
     def stop(self) -> None:
         """Have it end. Does not wait for that."""
@@ -203,28 +198,29 @@ class _Service:
         """Close the socket, in a forked child: the parent's stays open."""
         self._listener.close()
 
-    def _run(self) -> None:
-        loop = self._loop
+    def _run(self, loop: AbstractEventLoop) -> None:
         try:
-            loop.run_until_complete(self._serve())
+            with _listening(*self.address) as self._listener:
+                loop.run_until_complete(self._serve(loop))
         except BaseException as error:
-            if self._started.done():
+            if self._started.wait(0):
                 raise
-            self._started.set_exception(error)
+            self._started.give(raising(error))
         finally:
-            self._listener.close()
             end_loop(loop)
             self._ended.set_result(None)
 
-    async def _serve(self) -> None:
+    async def _serve(self, loop: AbstractEventLoop) -> None:
+        host, port, *_ = self._listener.getsockname()
+        self.address = host, port
         async with self._registry.running(owner=self._owner):
             connections = Connections(self._app)
-            server = await self._loop.create_server(connections.connection, sock=self._listener)
-            self._started.set_result(None)
+            server = await loop.create_server(connections.connection, sock=self._listener)
+            self._started.give(lambda: None)
             await self._leaving.wait()
             server.close()
             await connections.aclose()
-            self._silent.set()
+            self._silent.give(lambda: None)
 
 
 def _listening(host: str, port: int) -> socket.socket:

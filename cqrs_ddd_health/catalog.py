@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from .checks.callable import Check, asker_of, is_loop_bound
 from .errors import DuplicateNameError, UnknownNameError
 from .flights import Slot
+from .greenlets import RLock
 from .models import Probe
 from .names import fold, require_name
 from .options import (
@@ -72,7 +72,7 @@ class Catalog:
 
     def begin_process(self) -> None:
         """Start anew in a forked child, where nobody is left to open a lock that was held."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     @property
     def slots(self) -> Mapping[str, Slot]:

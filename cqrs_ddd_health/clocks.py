@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from .greenlets import RLock
 from .texts import class_name
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class GivenClock:
 
     def begin_process(self) -> None:
         """Start anew in a forked child, where nobody is left to open a lock that was held."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def fault_since(self, began: float) -> str | None:
         """Return what was wrong with the last reading that was wrong, if it was not before then."""

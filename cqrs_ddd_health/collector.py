@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -12,6 +11,7 @@ from typing import NamedTuple, TypeAlias, cast
 from .compat import components_dict
 from .errors import DuplicateNameError
 from .exposure import expose
+from .greenlets import RLock
 from .measurements import Measurements
 from .models import ComponentStatus, FailureKind, HeartbeatRecord, severity
 from .options import require_instance
@@ -143,7 +143,7 @@ class HealthCollector:
         require_instance("registry", registry, HealthRegistry)
         self._registry = registry
         self._left_out = Counter[str]()
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._remark = _ONE_PROCESS if any(map(os.environ.get, _MULTIPROCESS)) else ""
         if collector_registry is not None:
             _register(self, collector_registry)

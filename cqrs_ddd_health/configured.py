@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from .checks.callable import Check, asker_of
 from .checks.connected import ConnectedCheck
 from .errors import HealthError, SettingsError
 from .flights import Slot
+from .greenlets import RLock
 from .names import require_name
 from .options import CheckOptions
 from .settings import HealthSettings, variable_of
@@ -34,7 +34,7 @@ class ConfiguredChecks:
         self._settings = settings
         self._catalog = catalog
         self._made: dict[str, Check] = {}
-        self._lock = threading.Lock()
+        self._lock = RLock()
 
     def register(self) -> tuple[str, ...]:
         """Register a check for each URL in the settings, all or none, and return their names.
@@ -78,7 +78,7 @@ class ConfiguredChecks:
 
     def begin_process(self) -> None:
         """Start anew in a forked child, which must not share a socket with its parent."""
-        self._lock = threading.Lock()
+        self._lock = RLock()
         for check in self._connected():
             check.begin_process()
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from inspect import iscoroutine
 from typing import TypeVar
 
-from .tasks import start_task, start_task_on
+from .tasks import future_on, start_task
 
 __all__ = [
     "PATIENCE_SECONDS",
@@ -55,9 +55,10 @@ async def end_on(
     if not loop.is_running():
         return
     try:
-        ended = asyncio.wrap_future(start_task_on(loop, ending(), "cqrs-health end"))
+        ended = future_on(loop, ending(), "cqrs-health end")
     except RuntimeError:  # it was closed just now, and what it had with it
         return
+    ended.add_done_callback(retrieve)
     # The loop may stop before it comes to it.
     await asyncio.wait({ended}, timeout=2 * PATIENCE_SECONDS)
 

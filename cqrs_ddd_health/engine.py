@@ -9,6 +9,7 @@ from .catalog import Catalog
 from .configured import ConfiguredChecks
 from .errors import HealthError, SettingsError, UnknownNameError
 from .flights import Slot
+from .greenlets import running_loop
 from .heartbeats.memory import MemoryHeartbeatStore
 from .heartbeats.shared import SharedHeartbeats
 from .heartbeats.workers import Workers
@@ -16,7 +17,7 @@ from .history import PastResult, Transitions
 from .listeners import Listeners
 from .models import ComponentKind
 from .owner_loop import OwnerLoop
-from .pulse import Pulses, running_loop
+from .pulse import Pulses
 from .refresh import Refresher
 from .reporting import Reporter
 from .runner import Runner

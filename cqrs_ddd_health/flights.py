@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from datetime import datetime, timedelta
-from threading import RLock
 from typing import Protocol
 
 from .details import EMPTY, Details
 from .evaluation import CheckState, Outcome
+from .greenlets import RLock
 from .history import Results
 from .models import ComponentKind, ComponentStatus, Failure
 from .options import CheckOptions

@@ -10,9 +10,9 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from _thread import RLock
 from collections.abc import Callable
 from contextlib import suppress
-from threading import RLock
 
 __all__ = ["IS_KNOWN", "at_fork", "new_mark", "notice_fork"]
 

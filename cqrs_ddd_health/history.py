@@ -6,12 +6,12 @@ nothing of it is written anywhere.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from datetime import datetime, timedelta
 from struct import Struct
 from typing import NamedTuple
 
+from .greenlets import RLock
 from .models import ComponentKind, ComponentState
 from .transitions import Transition
 
@@ -76,7 +76,7 @@ class Transitions:
 
     def begin_process(self) -> None:
         """Start anew in a forked child, where nobody is left to open a lock that was held."""
-        self._lock = threading.Lock()
+        self._lock = RLock()
 
     def add(self, transition: Transition) -> None:
         """Keep one more, and no more the oldest."""

@@ -8,9 +8,10 @@ from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
+from .greenlets import running_loop
 from .tasks import start_task
 
-__all__ = ["Pulse", "Pulses", "running_loop"]
+__all__ = ["Pulse", "Pulses"]
 
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 0.25
 QUESTIONS_PER_LIMIT = 4
@@ -59,14 +60,6 @@ class Pulse:
 
     def _answer(self) -> None:
         self._answered = self._asked
-
-
-def running_loop() -> AbstractEventLoop | None:
-    """Return the loop that runs this code, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 class Pulses:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from contextlib import suppress
 from typing import Generic, NamedTuple, TypeVar
 
 from .forks import at_fork
+from .greenlets import RLock, start_thread
 
 __all__ = ["MAX_THREADS", "MAX_WAITING", "Readers", "warn"]
 
@@ -56,7 +56,7 @@ class Readers(Generic[T]):
     def begin_process(self) -> None:
         """Start anew in a forked child: the threads, and what they had to tell, stayed behind."""
         # Who tells may be a signal handler that interrupts who tells.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._news: deque[T] = deque(maxlen=MAX_WAITING)
         self._told = 0
         self._threads = 0
@@ -118,9 +118,7 @@ class Readers(Generic[T]):
         is_started = False
         try:
             with suppress(RuntimeError):  # none to be had: with the next news it is tried again
-                threading.Thread(
-                    target=self._work, name="cqrs-health-listener", daemon=True
-                ).start()
+                start_thread(self._work, "cqrs-health-listener")
                 is_started = True
         finally:
             if not is_started:

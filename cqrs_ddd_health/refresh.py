@@ -8,7 +8,6 @@ sees a steady load. Whoever asks before the first run has it run at once.
 from __future__ import annotations
 
 import asyncio
-import threading
 from asyncio import Task
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from contextvars import Context
 
 from .catalog import EVERYTHING, Catalog
 from .flights import JITTER, Slot, at_random
+from .greenlets import RLock
 from .options import CheckOptions
 from .readers import warn
 from .runner import Runner
@@ -77,7 +77,7 @@ class Refresher:
         """Start anew in a forked child: the loop and its task stayed with the parent."""
         self._leader: Task[None] | None = None
         self._paces: dict[Slot, Pace] = {}  # kept when another one takes the lead
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._users = 0
         self.generation: int = 0
         """How often the first of some blocks was entered."""

@@ -14,6 +14,7 @@ from .compat import components_dict, status_dict
 from .configured import OptionOrigin, origins_of
 from .engine import Engine
 from .forks import at_fork, notice_fork
+from .greenlets import running_loop
 from .history import PastResult
 from .instances import Instances
 from .measurements import Measurements, measured
@@ -26,7 +27,6 @@ from .options import (
     require_instance,
     require_seconds,
 )
-from .pulse import running_loop
 from .settings import HealthSettings
 from .transitions import Transition
 from .wire import StatusDict, UpDown

@@ -12,6 +12,7 @@ from .catalog import EVERYTHING, Catalog, Selection
 from .errors import BlockingCallError
 from .evaluation import Beat
 from .flights import Slot, is_aged, stands_in
+from .greenlets import NoThreadsError, running_loop
 from .heartbeats.fleet import Others
 from .heartbeats.memory import MemoryHeartbeatStore
 from .heartbeats.shared import SharedHeartbeats
@@ -26,7 +27,7 @@ from .models import (
     overall_status,
 )
 from .options import require_bool, require_seconds
-from .pulse import Pulses, running_loop
+from .pulse import Pulses
 from .refresh import Refresher
 from .runner import Runner
 from .settings import HealthSettings
@@ -202,9 +203,12 @@ class Reporter:
             )
         with self._runner.lock:
             self._runner.owner.called_from(threading.current_thread())
-        return self._loop_thread.run(
-            lambda: self.report(probe, tags, max_age_seconds, deadline_seconds)
-        )
+        try:
+            return self._loop_thread.run(
+                lambda: self.report(probe, tags, max_age_seconds, deadline_seconds)
+            )
+        except NoThreadsError as error:
+            raise BlockingCallError(f"report_sync() has no event loop: {error}") from None
 
     def _missing_rows(self, own: Sequence[Beat], others: Others) -> Iterable[ComponentStatus]:
         """Return a row for each name that is required and that no check and no worker has."""

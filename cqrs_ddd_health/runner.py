@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-import threading
 from asyncio import AbstractEventLoop, CancelledError, Task, TimerHandle
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING
 from .endings import cut_off, end_on, end_tasks, is_ctrl_c
 from .evaluation import SUCCESS, Outcome
 from .flights import UNOWNED, Asker, Flight, Slot, by_due_time, shown
+from .greenlets import RLock
 from .judging import Judge
 from .models import ComponentStatus
 from .outcomes import HANGING, NESTED, outcome_of, outcome_of_error, timed_out
@@ -60,7 +60,7 @@ class Runner:
     ) -> None:
         self.threads: DaemonThreads = threads
         self.owner: OwnerLoop = owner
-        self.lock: threading.RLock = threading.RLock()
+        self.lock: RLock = RLock()
         self._monotonic = clock.monotonic
         self._now = clock.now
         self._judge = Judge(clock, tell).judge
@@ -379,7 +379,7 @@ class Runner:
 
     def forget_flights(self, slots: Iterable[Slot]) -> None:
         """Start anew in a forked child: the tasks, threads and loops stayed with the parent."""
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.threads.reset()
         self._hung.clear()
         self.owner.begin_process()

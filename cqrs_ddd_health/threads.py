@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import weakref
 from asyncio import AbstractEventLoop
 from collections import deque
@@ -20,6 +19,8 @@ from typing import NoReturn, Protocol, TypeVar
 
 from .endings import PATIENCE_SECONDS, end_loop
 from .forks import at_fork, notice_fork
+from .greenlets import Joinable, RLock, start_loop, start_thread
+from .tasks import wait_on
 
 __all__ = [
     "DaemonThreads",
@@ -31,6 +32,7 @@ __all__ = [
     "needs_loop",
     "occupant",
     "own_loop",
+    "raising",
     "require_owner_loop",
     "run_blocking",
     "run_on",
@@ -48,7 +50,7 @@ class DaemonThreads:
 
     def reset(self) -> None:
         """Start anew in a forked child: the threads stayed with the parent."""
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._waiting: deque[Callable[[], None]] = deque()
         self._running = 0
 
@@ -65,9 +67,7 @@ class DaemonThreads:
                 return
             self._running += 1
         try:
-            threading.Thread(
-                target=self._work, args=(job,), name="cqrs-health", daemon=True
-            ).start()
+            start_thread(lambda: self._work(job), "cqrs-health")
         except BaseException:  # no thread to be had: the seat must not stay taken
             with self._lock:
                 self._running -= 1
@@ -181,11 +181,13 @@ def _captured(call: Callable[[], T], flight: Occupied | None) -> Callable[[], T]
     except BaseException as error:  # a thread may not let SystemExit or Ctrl-C look-alikes escape
         if flight is not None:
             flight.blame(error)
-        return _raising(error)
+        return raising(error)
     return lambda: value
 
 
-def _raising(error: BaseException) -> Callable[[], NoReturn]:
+def raising(error: BaseException) -> Callable[[], NoReturn]:
+    """Return a function that raises it."""
+
     def again() -> NoReturn:
         raise error
 
@@ -231,9 +233,9 @@ class LoopThread:
         """Start anew in a forked child: the thread stayed with the parent."""
         if self._loop is not None:
             _left_to_the_parent.append(self._loop)
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._loop = None
-        self._thread: threading.Thread | None = None
+        self._thread: Joinable | None = None
         self._users = 0
         self._leaving = False
 
@@ -243,7 +245,7 @@ class LoopThread:
             loop = self._started()
             self._users += 1
         try:
-            return _awaited(call(), loop)
+            return wait_on(loop, call(), "cqrs-health report")
         finally:
             with self._lock:
                 self._users -= 1
@@ -268,35 +270,18 @@ class LoopThread:
 
     def _started(self) -> AbstractEventLoop:
         if self._loop is None:
-            loop = own_loop()
-            thread = threading.Thread(
-                target=_run_loop, args=(loop,), name="cqrs-health-loop", daemon=True
-            )
-            try:
-                thread.start()
-            except RuntimeError:  # no thread to be had
-                loop.close()
-                raise
+            loop, thread = start_loop(own_loop, _run_loop, "cqrs-health-loop")
             weakref.finalize(self, _stop_loop, loop, os.getpid()).atexit = False
             self._loop, self._thread = loop, thread
         return self._loop
 
-    def _stop(self) -> threading.Thread | None:
+    def _stop(self) -> Joinable | None:
         loop, thread = self._loop, self._thread
         self._loop = self._thread = None
         self._leaving = False
         if loop is not None:
             _stop_loop(loop, os.getpid())
         return thread
-
-
-def _awaited(coroutine: Coroutine[None, None, T], loop: AbstractEventLoop) -> T:
-    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()  # a Ctrl-C here must not leave the asker waiting over there
-        raise
 
 
 def _run_loop(loop: AbstractEventLoop) -> None:

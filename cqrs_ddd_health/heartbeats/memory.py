@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from cqrs_ddd_health.clocks import SystemClock
 from cqrs_ddd_health.evaluation import Beat, is_fresh
+from cqrs_ddd_health.greenlets import RLock
 from cqrs_ddd_health.names import MAX_NAME_LENGTH, made_safe, require_name
 from cqrs_ddd_health.options import require_count, require_seconds
 from cqrs_ddd_health.protocols import BeatsRead, StoredBeat
@@ -98,15 +98,16 @@ class MemoryHeartbeatStore:
         self._max_instances = max_instances
         self._publishes = count()
         self._given_instance = require_name(instance, "process") if instance is not None else None
-        self.on_news: Callable[[], None] = _nobody_wants_to_know
-        """Told of each beat that is new, or that says more than its name."""
+        self.on_news: Callable[[], bool] = _nobody_wants_to_know
+        """Told of each beat that is new, or that says more than its name. Says whether it can be
+        passed on yet."""
         self._monotonic = (clock or SystemClock()).monotonic
         self._next_burial_at = self._monotonic()
         self.begin_process()
 
     def begin_process(self) -> None:
         """Start as a new process does, after a fork: with a token of its own and no beats."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self.token: str = secrets.token_hex(4)
         default = f"{made_safe(socket.gethostname())}:{os.getpid()}:{self.token}"
         self.instance: str = self._given_instance or default[-MAX_NAME_LENGTH:]
@@ -135,20 +136,15 @@ class MemoryHeartbeatStore:
         worker = require_name(worker, "worker")
         if instance is not None:
             instance = require_name(instance, "worker's instance")
-        if phase is not None:
-            phase = require_name(phase, "worker's phase")
-        if timeout_seconds is not None:
-            timeout_seconds = require_seconds("timeout_seconds", timeout_seconds)
-        if progress is not None:
-            progress = require_count("progress", progress, 0)
-        said = _Said(self._monotonic(), timeout_seconds, phase, progress)
+        said = _said(self._monotonic(), timeout_seconds, phase, progress)
         with self._lock:
             if instance is None or instance == self.instance:
                 if worker in self.own or self._has_room(worker):
                     self._say(worker, said)
             elif (worker, instance) in self._named or self._has_room(worker):
                 self._named[worker, instance] = said
-        self.on_news()
+        if not self.on_news():
+            self.plain.pop(worker, None)  # so that the next beat tells of itself again
 
     def _say(self, worker: str, said: _Said) -> None:
         beat = self.own.setdefault(worker, LastBeat(said))
@@ -285,8 +281,21 @@ class MemoryHeartbeatStore:
         return False
 
 
-def _nobody_wants_to_know() -> None:
+def _said(
+    at: float, timeout_seconds: float | None, phase: str | None, progress: int | None
+) -> _Said:
+    if phase is not None:
+        phase = require_name(phase, "worker's phase")
+    if timeout_seconds is not None:
+        timeout_seconds = require_seconds("timeout_seconds", timeout_seconds)
+    if progress is not None:
+        progress = require_count("progress", progress, 0)
+    return _Said(at, timeout_seconds, phase, progress)
+
+
+def _nobody_wants_to_know() -> bool:
     """Beats are not shared."""
+    return True
 
 
 def _stored(beat: Beat, now: float) -> StoredBeat:

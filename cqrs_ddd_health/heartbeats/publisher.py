@@ -13,7 +13,6 @@ import asyncio
 import atexit
 import logging
 import sys
-import threading
 import weakref
 from asyncio import AbstractEventLoop, Task
 from collections import deque
@@ -24,8 +23,10 @@ from typing import NamedTuple, TypeVar
 from cqrs_ddd_health.endings import retrieve
 from cqrs_ddd_health.flights import JITTER, at_random
 from cqrs_ddd_health.forks import IS_KNOWN
+from cqrs_ddd_health.greenlets import Joinable, NoThreadsError, RLock, start_loop
 from cqrs_ddd_health.protocols import HeartbeatStore, StoredBeat
-from cqrs_ddd_health.tasks import start_task
+from cqrs_ddd_health.tasks import future_on, start_task
+from cqrs_ddd_health.uwsgi import is_before_fork, require_threads
 
 __all__ = ["Publisher", "publish_interval"]
 
@@ -85,8 +86,8 @@ class Publisher:
         """Start anew in a forked child: the thread stayed with the parent."""
         self.failure: str | None = None
         """The class of what the last publish raised, if it did not succeed."""
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._lock = RLock()
+        self._thread: Joinable | None = None
         self._loop: AbstractEventLoop | None = None
         self._goodbyes: deque[tuple[str, str, str]] = deque(maxlen=MAX_GOODBYES)
         self._number = 0
@@ -104,12 +105,18 @@ class Publisher:
         """Whether its thread is alive."""
         return self._thread is not None and self._thread.is_alive()
 
-    def wake(self) -> None:
-        """Publish soon rather than at the end of the interval. Waits for nothing, never raises."""
+    def wake(self) -> bool:
+        """Publish soon rather than at the end of the interval. Waits for nothing, never raises.
+
+        Returns false where it is too early for that: uWSGI has yet to fork its workers.
+        """
+        if is_before_fork():
+            return False
         loop = self._started()
         if loop is not None:
             with suppress(RuntimeError):  # it has ended in this moment
                 loop.call_soon_threadsafe(self._news.set)
+        return True
 
     def say_goodbye(self, worker: str, instance: str, token: str) -> None:
         """Have that row removed as soon as the store can be reached."""
@@ -122,10 +129,12 @@ class Publisher:
         Raises:
             RuntimeError: if no thread can be had.
         """
+        if is_before_fork():
+            raise RuntimeError("the heartbeat store is asked after uWSGI has forked its workers")
         loop = self._started()
         if loop is None:
-            raise RuntimeError("no thread for the heartbeat store can be had")
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(what(), loop))
+            raise RuntimeError(self.failure or "no thread for the heartbeat store can be had")
+        return await future_on(loop, what(), "cqrs-health store")
 
     def leave(
         self, seconds: float = EXIT_SECONDS, *, goodbye: bool = True, for_good: bool = False
@@ -149,23 +158,20 @@ class Publisher:
                 return self._loop
             if self._is_gone:
                 return None
-            try:
-                loop = asyncio.new_event_loop()
-            except OSError:  # no more files to be had
-                return None
             self._prepare()
-            self._thread = threading.Thread(
-                target=self._run, args=(loop,), name="cqrs-health-heartbeats", daemon=True
-            )
             try:
-                self._thread.start()
-            except RuntimeError:  # no more threads to be had, or the interpreter is ending
-                loop.close()
+                require_threads()
+                self._loop, self._thread = start_loop(
+                    asyncio.new_event_loop, self._run, "cqrs-health-heartbeats"
+                )
+            except NoThreadsError as error:
+                self._note_failure(str(error))
                 return None
-            self._loop = loop
+            except (OSError, RuntimeError):  # no more files or threads, or the interpreter ends
+                return None
             _living.add(self)
             _have_children_leave_too()
-            return loop
+            return self._loop
 
     def _run(self, loop: AbstractEventLoop) -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
@@ -208,7 +214,9 @@ class Publisher:
             self._note(asking.exception())
 
     def _note(self, error: BaseException | None) -> None:
-        failure = None if error is None else type(error).__name__
+        self._note_failure(None if error is None else type(error).__name__)
+
+    def _note_failure(self, failure: str | None) -> None:
         if failure is not None and self.failure is None:  # once, not every interval
             _logger.warning("heartbeats cannot be published: %s", failure)
         self.failure = failure

@@ -7,12 +7,12 @@ only from there is `unavailable`, not dead.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from cqrs_ddd_health.evaluation import LeftOut
 from cqrs_ddd_health.flights import Slot, stands_in
+from cqrs_ddd_health.greenlets import RLock
 from cqrs_ddd_health.models import CheckResult
 from cqrs_ddd_health.options import CheckOptions
 from cqrs_ddd_health.protocols import BeatsRead, HeartbeatStore
@@ -71,7 +71,7 @@ class SharedHeartbeats:
         if begin is not None:
             begin()
         self.publisher.begin_process()
-        self._lock = threading.Lock()
+        self._lock = RLock()
         self._reader.forget()
         self._others = Others()
         self._looked_at: float | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextvars import Context, copy_context
@@ -20,6 +19,7 @@ from cqrs_ddd_health.evaluation import (
     next_state,
     worker_outcome,
 )
+from cqrs_ddd_health.greenlets import RLock
 from cqrs_ddd_health.models import ComponentState, ComponentStatus, HeartbeatRecord, Probe
 from cqrs_ddd_health.names import require_name
 from cqrs_ddd_health.options import (
@@ -125,7 +125,7 @@ class Workers:
 
     def begin_process(self) -> None:
         """Start anew in a forked child; what is expected stays expected."""
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._states.clear()
         self._progress.clear()
         self._roster = Roster()

@@ -13,6 +13,8 @@ from .floors import imports_of, modules_of, violations
 PACKAGE = "cqrs_ddd_health"
 FLOORS = (
     (
+        "greenlets",
+        "uwsgi",
         "lazily",
         "errors",
         "names",
@@ -37,6 +39,7 @@ FLOORS = (
     (
         "sigterm",
         "tasks",
+        "threads",
         "endings",
         "threads",
         "owner_loop",

@@ -6,16 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 from pydantic import SecretStr
 
 from cqrs_ddd_health import HealthRegistry, HealthServer, HealthSettings
+from cqrs_ddd_health.greenlets import Handover
 from cqrs_ddd_health.per_loop import PerLoop
-from cqrs_ddd_health.tasks import start_task_on
+from cqrs_ddd_health.tasks import future_on, wait_on
 from cqrs_ddd_health.web.asgi import health_app
-from tests.core.actors import PATIENCE_SECONDS, ThreadedLoop, eventually
+from tests.core.actors import PATIENCE_SECONDS, ThreadedLoop, eventually, eventually_sync
 
 from .asgi_client import request
 
@@ -104,21 +105,59 @@ async def test_askers_at_the_same_time_are_all_answered_where_tasks_run_at_once(
     assert {report.status for report in reports} == {"healthy"}
 
 
-async def test_what_ends_on_another_loop_is_told_however_it_ends() -> None:
+async def test_what_a_task_on_another_loop_does_is_told_here() -> None:
     async def fails() -> None:
         await asyncio.sleep(0)
-        raise LookupError
+        raise LookupError("its words")
 
     with ThreadedLoop() as other:
-        for what in (slow, fails):
-            ended = start_task_on(other.loop, what(), "what")
-            await asyncio.wrap_future(ended)
-        for is_awaited in (True, False):
-            ended = start_task_on(other.loop, asyncio.sleep(60), "long")
+        assert await future_on(other.loop, slow(), "what")
+        with pytest.raises(LookupError, match="its words"):
+            await future_on(other.loop, fails(), "what")
+    with pytest.raises(RuntimeError):
+        await future_on(other.loop, slow(), "what")
+
+
+async def test_a_task_on_another_loop_is_cancelled_with_who_waits_here() -> None:
+    with ThreadedLoop() as other:
+        for cancels_here in (True, False):
+            answer = future_on(other.loop, asyncio.sleep(60), "long")
             await eventually(lambda: len(asyncio.all_tasks(other.loop)) == 1)
-            if not is_awaited:
-                ended.cancel()
             (task,) = asyncio.all_tasks(other.loop)
-            other.loop.call_soon_threadsafe(task.cancel)
-            await eventually(ended.done)
-            await eventually(lambda: not asyncio.all_tasks(other.loop))
+            if cancels_here:
+                answer.cancel()
+            else:
+                other.loop.call_soon_threadsafe(task.cancel)
+            await eventually(task.cancelled)
+            await eventually(answer.cancelled)
+
+
+def test_an_answer_to_a_loop_that_is_closed_is_let_go() -> None:
+    asked: list[asyncio.Future[None]] = []
+    with ThreadedLoop() as other:
+
+        async def leave_behind() -> asyncio.Task[Any]:
+            asked.append(future_on(other.loop, asyncio.sleep(60), "long"))
+            await eventually(lambda: len(asyncio.all_tasks(other.loop)) == 1)
+            (task,) = asyncio.all_tasks(other.loop)
+            return task
+
+        task = asyncio.run(leave_behind())
+        other.loop.call_soon_threadsafe(task.cancel)
+        eventually_sync(task.cancelled)
+        eventually_sync(lambda: not asyncio.all_tasks(other.loop))
+    with pytest.raises(RuntimeError):
+        wait_on(other.loop, slow(), "what")
+
+
+def test_who_waits_in_vain_for_a_loop_leaves_nothing_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Handover, "take", interrupted)
+    with ThreadedLoop() as other:
+        with pytest.raises(KeyboardInterrupt):
+            wait_on(other.loop, asyncio.sleep(60), "long")
+        eventually_sync(lambda: not asyncio.all_tasks(other.loop))
