@@ -27,7 +27,7 @@ from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, PUBLISHES_PER_PRUNE
 if TYPE_CHECKING:
     from cqrs_ddd_health.protocols import Clock
 
-__all__ = ["MemoryHeartbeatStore"]
+__all__ = ["LastBeat", "MemoryHeartbeatStore"]
 
 # An instance that has been silent for so many timeouts may make room for a new one.
 _SILENT_TIMEOUTS = 10

@@ -189,7 +189,7 @@ async def test_when_the_loop_ends_those_who_wait_are_cancelled_with_it() -> None
     app = health_app(registry)
     asking = asyncio.create_task(ready(app))
     await eventually(lambda: gated.calls == 1)
-    for task in app._responder._answers._loops[asyncio.get_running_loop()].tasks:
+    for task in (*app._responder._answers._loops[asyncio.get_running_loop()].tasks, asking):
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

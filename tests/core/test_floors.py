@@ -39,7 +39,6 @@ FLOORS = (
     (
         "sigterm",
         "tasks",
-        "threads",
         "endings",
         "threads",
         "owner_loop",

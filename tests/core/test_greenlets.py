@@ -112,7 +112,7 @@ async def up() -> bool:
 def test_loops_run_on_threads_of_the_system_and_what_may_block_on_the_applications_hub(
     gevent: Gevent,
 ) -> None:
-    registry = HealthRegistry()
+    registry = HealthRegistry(own_loop=True)
     registry.register("async", up)
     registry.register("sync", lambda: True)
     here = gevent.get_hub()
