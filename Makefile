@@ -74,6 +74,19 @@ $(VENV)/.integration: $(VENV)/.dev
 	@{ apt-get update -qq && apt-get install -qq -y faketime; } >/dev/null || \
 		{ echo 'The fault tests need faketime: apt-get install faketime' >&2; exit 1; }
 
+/usr/sbin/mariadbd:
+	@echo 'Installing mariadb-server-core'
+	@{ apt-get update -qq && apt-get install -qq -y mariadb-server-core; } >/dev/null || \
+		{ echo 'The fault tests need MariaDB: apt-get install mariadb-server-core' >&2; exit 1; }
+
+# With it comes a service, which the tests do not need: they start their own.
+/usr/sbin/pgbouncer:
+	@echo 'Installing pgbouncer'
+	@{ apt-get update -qq && apt-get install -qq -y --no-install-recommends pgbouncer; } >/dev/null || \
+		test -x $@ || \
+		{ echo 'The fault tests need pgbouncer: apt-get install pgbouncer' >&2; exit 1; }
+	@{ service pgbouncer stop; update-rc.d pgbouncer disable; } >/dev/null 2>&1 || true
+
 # With it comes a service, which the tests do not need: they start their own.
 /usr/bin/promtool:
 	@echo 'Installing prometheus'
@@ -154,7 +167,7 @@ bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed
 	$(call run-tests,bare,$(BARE_PY),tests/core $(HALVES),)
 
 .PHONY: faults
-faults: $(VENV)/.dev /usr/bin/faketime  ## run the fault tests: servers that hang, freeze and die
+faults: $(VENV)/.dev /usr/bin/faketime /usr/sbin/mariadbd /usr/sbin/pgbouncer  ## run the fault tests: servers that hang, freeze and die
 	$(PY) -m pytest tests/faults $(ARGS)
 
 # Screenshots of the page are left in build/screenshots.

@@ -97,6 +97,10 @@ _INSTANCES = _Described(
     "Instances of a worker by state: up, down, or degraded where nobody could look.",
     ("worker", "state"),
 )
+_PUBLISHES = _Described(
+    "cqrs_health_heartbeats_published",
+    "Whether the last publish of beats into the heartbeat store succeeded (1) or not (0).",
+)
 _HUNG = _Described(
     "cqrs_health_hung_checks",
     "Checks that were cut off by their timeout and have not ended yet.",
@@ -169,6 +173,7 @@ class HealthCollector:
         yield self._counter(_FAILURES)
         yield self._gauge(_CHECKED)
         yield self._gauge(_INSTANCES)
+        yield self._gauge(_PUBLISHES)
         yield self._gauge(_HUNG)
         yield self._counter(_DROPPED)
 
@@ -192,6 +197,8 @@ class HealthCollector:
         yield self._counter(_FAILURES, _failures(runs))
         yield self._gauge(_CHECKED, _checked(shown.components, runs))
         yield self._gauge(_INSTANCES, _instances(measured, workers))
+        if measured.publishes is not None:
+            yield self._gauge(_PUBLISHES, [((), measured.publishes)])
         yield self._gauge(_HUNG, [((), measured.hung_checks)])
         yield self._counter(_DROPPED, self._dropped(measured))
 

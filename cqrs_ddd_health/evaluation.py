@@ -170,6 +170,10 @@ class Seen(NamedTuple):
     """The beat that grew too old last."""
 
 
+_UNSEEN = "the heartbeat store could not be read, and who beats elsewhere is not known"
+_SILENT = "nothing new comes from any process: what is read may not be what is published"
+
+
 def worker_outcome(
     seen: Seen,
     min_instances: int,
@@ -178,6 +182,7 @@ def worker_outcome(
     instances: int | None = None,
     unseen: bool = False,
     left_out: LeftOut = "nobody",
+    silent: bool = False,
 ) -> Outcome:
     """Return what the beats of one worker say: up while `min_instances` of them are fresh.
 
@@ -185,14 +190,18 @@ def worker_outcome(
     degraded while two processes beat under one instance name, while one that is fresh is stuck, or
     while fewer than `instances` are fresh. If the store could not be read, and what is `unseen`
     might make it up, it is degraded and `unavailable`. So it is while some of what is in the store
-    was `left_out`, and may be what it lacks: of the living, or of the dead of whom none was seen.
+    was `left_out`, and may be what it lacks: of the living, or of the dead of whom none was seen;
+    and while it is `silent`: it would be down, and nothing new comes from any process.
     """
     known = {"instances": seen.instances, "fresh": seen.fresh, "min_instances": min_instances}
     details = Details(known)
+    is_down = not seen.instances or seen.fresh < min_instances
     unknown = _unknown(seen, min_instances, instances, left_out, unseen=unseen)
+    if unknown is None and is_down and silent:
+        unknown = "nothing new comes from any process: what is read may not be what is published"
     if unknown is not None:
         return Outcome("degraded", "unavailable", message=unknown, details=details)
-    if not seen.instances or seen.fresh < min_instances:
+    if is_down:
         return _too_few(seen, min_instances, details, in_grace=in_grace)
     if seen.doubles:
         message = f"two processes beat as instance {seen.doubles[0]!r}"

@@ -32,6 +32,8 @@ class Measurements(NamedTuple):
     """How many transitions listeners, or the log, never heard of, for being too slow."""
     omitted_workers: int = 0
     """How many workers of other processes have no row in the report, for a limit."""
+    publishes: bool | None = None
+    """Whether the last publish of this process's beats succeeded; None if they are not shared."""
 
     @property
     def ready(self) -> bool:
@@ -41,6 +43,7 @@ class Measurements(NamedTuple):
 
 def measured(engine: Engine) -> Measurements:
     """Return what a registry knows now. Blocks for no check and no store; from any thread."""
+    shared = engine.shared
     report, workers = engine.reporter.known()
     slots = (*engine.shared_slots, *engine.catalog.select(EVERYTHING))
     with engine.runner.lock:
@@ -53,4 +56,5 @@ def measured(engine: Engine) -> Measurements:
         dropped_beats=engine.store.dropped,
         dropped_transitions=engine.listeners.dropped,
         omitted_workers=workers.omitted_workers,
+        publishes=None if shared is None else shared.publisher.failure is None,
     )

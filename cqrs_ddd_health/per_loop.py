@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop, Lock
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -31,12 +32,15 @@ class PerLoop(Generic[T]):
         self._close = close
         self._clients: dict[AbstractEventLoop, T] = {}
         self._opening: WeakKeyDictionary[AbstractEventLoop, Lock] = WeakKeyDictionary()
+        self._lent: dict[AbstractEventLoop, list[T]] = {}
+        """The clients that are being used, one for each use, the exchanged ones too."""
 
     def begin_process(self) -> None:
         """Start anew in a forked child: the sockets are the parent's, and stay open for it."""
-        _left_to_the_parent.append((self._clients, self._opening))
+        _left_to_the_parent.append((self._clients, self._opening, self._lent))
         self._clients = {}
         self._opening = WeakKeyDictionary()
+        self._lent = {}
 
     async def get(self) -> T:
         """Return the running loop's client; raises what opening one raises.
@@ -55,6 +59,30 @@ class PerLoop(Generic[T]):
                 client = self._clients[loop] = await self._open()
             return client
 
+    @asynccontextmanager
+    async def lend(self) -> AsyncGenerator[T]:
+        """Have the running loop's client used while the block lasts, even if it is exchanged."""
+        client = await self.get()
+        loop = asyncio.get_running_loop()
+        lent = self._lent.setdefault(loop, [])
+        lent.append(client)
+        try:
+            yield client
+        finally:
+            _remove(lent, client)
+            if self._lent.get(loop) is lent:  # else this is a child, and the client the parent's
+                if not lent:
+                    del self._lent[loop]
+                if self._clients.get(loop) is not client:
+                    await self._close_unused(loop, client)
+
+    async def exchange(self) -> None:
+        """Have the next one who asks open anew; who uses the running loop's client may go on."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.pop(loop, None)
+        if client is not None:
+            await self._close_unused(loop, client)
+
     async def drop(self, client: T) -> None:
         """Close the running loop's client if it is that one; the next one who asks opens anew."""
         loop = asyncio.get_running_loop()
@@ -71,8 +99,18 @@ class PerLoop(Generic[T]):
         )
         await all_of(*endings, name="cqrs-health close")
 
+    async def _close_unused(self, loop: AbstractEventLoop, client: T) -> None:
+        """Close a client that was exchanged, unless somebody still uses it, who closes it then."""
+        if not any(other is client for other in self._lent.get(loop, ())):
+            await close_in_time(partial(self._close, client))
+
     def _forget_closed_loops(self) -> None:
         """Let go of clients that nobody can close any more, and of their sockets with them."""
         for loop in list(self._clients):
             if loop.is_closed():
                 self._clients.pop(loop, None)
+
+
+def _remove(clients: list[T], client: T) -> None:
+    """Take one of them out that is the very same: clients may say that they equal others."""
+    del clients[next(place for place, other in enumerate(clients) if other is client)]

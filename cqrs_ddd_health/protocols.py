@@ -86,6 +86,12 @@ class HeartbeatStore(Protocol):
     Any method may raise: a store that fails is a row of the report, and nobody is called dead
     because of it. `cqrs_ddd_health.testing.HeartbeatStoreConformance` is the suite that an
     implementation must pass.
+
+    A store may have two methods more, which are asked when nothing new comes from any process:
+    `async def reconnect(self) -> None` has the next call use a new connection, and
+    `async def behind_seconds(self) -> float | None` returns how long ago what answers last heard of
+    what is published: 0 where it is published itself, infinity for a copy that is cut off, None if
+    that cannot be told. Without the second a worker is not called dead while all are silent.
     """
 
     async def publish(self, beats: Sequence[StoredBeat]) -> None:

@@ -6,6 +6,8 @@ import asyncio
 
 from cqrs_ddd_health import ComponentStatus, HealthRegistry
 from cqrs_ddd_health.checks import Check
+from cqrs_ddd_health.checks.connected import ConnectedCheck
+from cqrs_ddd_health.checks.from_url import check_from_url
 
 NAME = "it"
 
@@ -27,6 +29,16 @@ async def row_of(registry: HealthRegistry, name: str = NAME) -> ComponentStatus:
 async def asked(check: Check, *, timeout_seconds: float = 10.0) -> ComponentStatus:
     """What a report says of a check that was never asked before."""
     return await row_of(registry_of(check, timeout_seconds=timeout_seconds))
+
+
+async def asked_at(url: str) -> ComponentStatus:
+    """What a report says of the check of a URL, whose client is closed after that."""
+    check = check_from_url(url)
+    assert isinstance(check, ConnectedCheck)
+    try:
+        return await asked(check)
+    finally:
+        await check.aclose()
 
 
 async def kinds_of(registry: HealthRegistry, times: int) -> list[str]:

@@ -221,6 +221,10 @@ class FaultProxy(FaultServer):
         await asyncio.wait_for(asyncio.wrap_future(left), 10)
         return bytes(self._to_server.heard)
 
+    def lead_to(self, port: int) -> None:
+        """Have new connections go to another server; those that are open stay where they are."""
+        self._upstream = (LOCALHOST, port)
+
     def pass_through(self) -> None:
         """No fault, and listening again; bytes that were dropped stay lost."""
         self._set(Lane(), "both")

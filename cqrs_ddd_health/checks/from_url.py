@@ -4,6 +4,7 @@
 | --- | --- |
 | `postgresql+asyncpg://`, `mysql+aiomysql://`, `sqlite+aiosqlite:///`, ... | a database |
 | `redis://`, `rediss://`, `unix:///path?db=0` | Redis |
+| any of these with `?writable=1` | a primary, that takes writes too |
 | `amqp://`, `amqps://`, `nats://`, `tls://` (NATS), `mqtt://`, `mqtts://`, `kafka://` | a broker |
 | `https://host/path?expect=200`, `http://` | an HTTP service; `expect` is not sent |
 | `tcp://host:port` | whether something listens |
@@ -22,7 +23,7 @@ from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
 from cqrs_ddd_health.errors import HealthError, InvalidOptionError
@@ -30,6 +31,7 @@ from cqrs_ddd_health.protocols import HealthCheck
 from cqrs_ddd_health.texts import safe_text
 from cqrs_ddd_health.threads import run_blocking
 
+from .argument_values import flag
 from .broker import MessageBrokerHealthCheck
 from .broker_clients import CLUSTERS, require_client_library
 from .broker_clients import SCHEMES as BROKERS
@@ -38,6 +40,7 @@ from .callable import Check
 from .connected import ConnectedCheck, ConnectedClient
 from .database import DatabaseHealthCheck
 from .disk import DiskSpaceHealthCheck
+from .driver_arguments import driver_arguments
 from .http import HttpHealthCheck
 from .memory import MemoryHealthCheck
 from .redis import RedisHealthCheck
@@ -89,19 +92,34 @@ def _database(url: str, parts: SplitResult) -> Check:
     except ImportError as error:
         raise missing_extra("sqlalchemy") from error
     port_of(parts)
+    url, writable = _writable(url, parts)
     try:
         made, options = _engine_arguments(url, parts)
         dialect = made.get_dialect()
-        dialect.import_dbapi()
+        driver = dialect.import_dbapi()
     except ImportError as error:
         raise missing_driver(parts.scheme, error) from error
     except (ArgumentError, NoSuchModuleError):
         raise InvalidOptionError(f"SQLAlchemy knows no such URL: {parts.scheme}") from None
+    made, arguments = driver_arguments(made, driver.connect)
+    options = {**options, "connect_args": arguments}
     is_async = dialect.get_async_dialect_cls(made).is_async
-    return ConnectedCheck((_async_engine if is_async else _engine)(made, options))
+    return ConnectedCheck((_async_engine if is_async else _engine)(made, options, writable))
 
 
-def _engine_arguments(url: str, parts: SplitResult) -> tuple[URL, Mapping[str, object]]:
+def _writable(url: str, parts: SplitResult) -> tuple[str, bool]:
+    """Return the URL without our own argument, and what that says."""
+    sent = [item for item in parts.query.split("&") if item.partition("=")[0] != "writable"]
+    said = dict(parse_qsl(parts.query, keep_blank_values=True)).get("writable", "0")
+    try:
+        writable = flag(said)
+    except ValueError as error:
+        raise InvalidOptionError(f"writable {error}") from None
+    head, mark, _ = url.partition("?")
+    return f"{head}{mark}{'&'.join(sent)}", writable
+
+
+def _engine_arguments(url: str, parts: SplitResult) -> tuple[URL, dict[str, object]]:
     from sqlalchemy import make_url
     from sqlalchemy.pool import NullPool
 
@@ -122,33 +140,37 @@ def _engine_arguments(url: str, parts: SplitResult) -> tuple[URL, Mapping[str, o
     return made.set(database=file, query=query), {"poolclass": NullPool}
 
 
-def _async_engine(url: URL, options: Mapping[str, object]) -> _Connect:
+def _async_engine(url: URL, options: Mapping[str, Any], writable: bool) -> _Connect:
     async def connect() -> ConnectedClient:
         from sqlalchemy.ext.asyncio import create_async_engine
 
         engine = create_async_engine(url, **options)
-        return ConnectedClient(DatabaseHealthCheck(engine.connect), engine.dispose)
+        check = DatabaseHealthCheck(engine.connect, writable=writable)
+        return ConnectedClient(check, engine.dispose, reconnects=not writable)
 
     return connect
 
 
-def _engine(url: URL, options: Mapping[str, object]) -> _Connect:
+def _engine(url: URL, options: Mapping[str, Any], writable: bool) -> _Connect:
     async def connect() -> ConnectedClient:
         from sqlalchemy import create_engine
 
         engine = create_engine(url, **options)
+        check = DatabaseHealthCheck(engine.connect, writable=writable)
         close = partial(run_blocking, engine.dispose)
-        return ConnectedClient(DatabaseHealthCheck(engine.connect), close)
+        return ConnectedClient(check, close, reconnects=not writable)
 
     return connect
 
 
 def _redis(url: str, parts: SplitResult) -> Check:
-    make = redis_client(url, parts)
+    url, writable = _writable(url, parts)
+    make = redis_client(url, parts_of(url))
 
     async def connect() -> ConnectedClient:
         client = make()
-        return ConnectedClient(RedisHealthCheck(client), client.aclose)
+        check = RedisHealthCheck(client, writable=writable)
+        return ConnectedClient(check, client.aclose, reconnects=not writable)
 
     return ConnectedCheck(connect)
 

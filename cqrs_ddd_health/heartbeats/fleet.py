@@ -101,6 +101,8 @@ class Others(NamedTuple):
     """Of whom there are more that were not read."""
     doubted: AbstractSet[str] = frozenset()
     """The workers with beats whose age cannot be told yet."""
+    silent: AbstractSet[str] = frozenset()
+    """The workers that may only seem dead: nothing new has come from anybody since."""
 
     def left_out_of(self, worker: str) -> LeftOut:
         """Return of whom there may be more beats of one worker."""

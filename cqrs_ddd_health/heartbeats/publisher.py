@@ -28,6 +28,8 @@ from cqrs_ddd_health.protocols import HeartbeatStore, StoredBeat
 from cqrs_ddd_health.tasks import future_on, start_task
 from cqrs_ddd_health.uwsgi import is_before_fork, require_threads
 
+from .refusals import refusal_of
+
 __all__ = ["Publisher", "publish_interval"]
 
 T = TypeVar("T")
@@ -85,7 +87,7 @@ class Publisher:
     def begin_process(self) -> None:
         """Start anew in a forked child: the thread stayed with the parent."""
         self.failure: str | None = None
-        """The class of what the last publish raised, if it did not succeed."""
+        """What the last publish raised, in words without a secret, if it did not succeed."""
         self._lock = RLock()
         self._thread: Joinable | None = None
         self._loop: AbstractEventLoop | None = None
@@ -214,11 +216,13 @@ class Publisher:
             self._note(asking.exception())
 
     def _note(self, error: BaseException | None) -> None:
-        self._note_failure(None if error is None else type(error).__name__)
+        self._note_failure(None if error is None else refusal_of(error))
 
     def _note_failure(self, failure: str | None) -> None:
         if failure is not None and self.failure is None:  # once, not every interval
             _logger.warning("heartbeats cannot be published: %s", failure)
+        elif failure is None and self.failure is not None:
+            _logger.info("heartbeats are published again")
         self.failure = failure
 
     async def _publish(self, interval_seconds: float) -> None:

@@ -13,6 +13,12 @@ from both sides:
 The age is `min(max(first, low), high)`. A beat that is new to us has only `first`, and a stamp from
 the future makes that too young: it is not believed before a new publish was seen, and one whose
 publisher has not published for two intervals is of a process that is gone.
+
+All of that holds only if what is read is what is published. A copy that is cut off, or a server
+that others have left, answers too, and nothing ever changes there. So a beat that has grown old for
+lack of a publish counts as old only if the reader has heard of something since that publish was
+due: of another process, or, as the store itself says, of what is published at all. After a gap, in
+which nothing could be read or written, each publisher has its chance first.
 """
 
 from __future__ import annotations
@@ -29,6 +35,9 @@ from .fleet import Fleet
 from .rows import StoredColumns, columns_of
 
 __all__ = ["BeatReader", "Looked"]
+
+CHANCE_SECONDS = 5.0
+"""How long a publisher has after a gap, beside its interval: as long as a publish may take."""
 
 _Key: TypeAlias = "tuple[str, str, str]"
 
@@ -52,6 +61,31 @@ class Looked(NamedTuple):
     """The workers of these."""
 
 
+class _Held(NamedTuple):
+    """What tells whether a store holds the same as at the look before, our own beats too."""
+
+    tokens: Sequence[str] = ()
+    total: int = 0
+    """Of all publish numbers."""
+    newest: float = -inf
+    """The latest stamp."""
+    server_now: float = 0.0
+    now: float = -inf
+    since: float = -inf
+    """Since when nothing else was held."""
+    is_first: bool = True
+    """Whether there was no look before."""
+
+
+def _held(before: _Held, columns: StoredColumns, server_now: float, now: float) -> _Held:
+    """Return what is held now. In what order rows come says nothing."""
+    tokens, newest = columns.tokens, max(columns.stamps, default=-inf)
+    is_first = before.now == -inf
+    held = _Held(tokens, sum(columns.numbers), newest, server_now, now, now, is_first)
+    is_same = len(tokens) == len(before.tokens) and held[1:3] == before[1:3]
+    return held._replace(since=before.since) if is_same and not is_first else held
+
+
 class BeatReader:
     """Remembers of each beat when it was seen to change. All times are our monotonic seconds."""
 
@@ -64,13 +98,43 @@ class BeatReader:
         self._seen: Sequence[_Seen] = ()
         self._may_doubt = False
         self._looked_at = -inf
+        self._held = _Held()
+        self._gap_since = self._trusted_since = -inf
+        """Between these what was read may not have been what was published."""
+
+    @property
+    def unchanged_seconds(self) -> float:
+        """For how long the store has held the same."""
+        return self._held.now - self._held.since
+
+    @property
+    def is_still(self) -> bool:
+        """Whether the store has held the same for longer than some publisher should let it."""
+        shortest = min(self._columns.intervals, default=inf)
+        return self.unchanged_seconds > 2 * shortest
+
+    def distrust(self) -> None:
+        """Heed that the store could not be read."""
+        self._distrust(self._held.now)
+
+    def _distrust(self, since: float) -> None:
+        if self._trusted_since != inf:
+            self._gap_since, self._trusted_since = since, inf
+
+    def _trust(self) -> None:
+        if self._trusted_since == inf:
+            self._trusted_since = self._held.now
 
     def take(self, read: BeatsRead, began: float, now: float, own_token: str) -> Looked:
         """Return the beats of other processes, as old as they are at `now`.
 
         `began` is when the store was asked, `now` when it had answered.
         """
-        columns = _of_others(columns_of(read.beats), own_token)
+        everything = columns_of(read.beats)
+        self._held = held = _held(self._held, everything, read.server_now, now)
+        if held.since == held.now:
+            self._trust()
+        columns = _of_others(everything, own_token)
         last: Iterable[_Seen | None] = self._seen
         # Mostly they are the same, in the same order. To tell that takes less than to look each up.
         if _names(columns) != _names(self._columns):
@@ -89,6 +153,59 @@ class BeatReader:
             doubtful = [place for place, (_, _, _, is_doubtful) in enumerate(seen) if is_doubtful]
             self._may_doubt = bool(doubtful)
         return _looked(columns, seen, doubtful, read.server_now, now)
+
+    def suspects(self) -> frozenset[str]:
+        """Return the workers that seem to publish no more, and may if the store is cut off."""
+        return self._silent(inf)
+
+    def silent(self, behind_seconds: float | None) -> frozenset[str]:
+        """Return those of which that is so by what the store says of itself.
+
+        If it cannot say anything, it is believed of one process that it ended, and not of several
+        that they did so at once.
+        """
+        if behind_seconds is None:
+            behind_seconds = inf if len(set(self._held.tokens)) > 1 else 0.0
+        if behind_seconds == inf and self._held.since < self._held.now:
+            self._distrust(self._held.since)
+        else:
+            self._trust()
+        return self._silent(behind_seconds)
+
+    def _silent(self, behind_seconds: float) -> frozenset[str]:
+        held, trusted_since = self._held, self._trusted_since
+        if held.since == held.now and trusted_since == -inf and not held.is_first:
+            return frozenset()
+        heard = max(-inf if held.is_first else held.since, held.now - behind_seconds)
+        heard_stamp = max(held.newest, held.server_now - behind_seconds)
+        return frozenset(
+            worker
+            for worker, interval, stamp, at in self._late()
+            if (
+                # Its next publish was due in the gap or after it, and it has not had its chance.
+                self._gap_since - 2 * interval <= at <= trusted_since
+                and held.now < trusted_since + interval + CHANCE_SECONDS
+            )
+            or (
+                behind_seconds
+                and heard <= at + 2 * interval
+                and heard_stamp <= stamp + 2 * interval
+            )
+        )
+
+    def _late(self) -> Iterable[tuple[str, float, float, float]]:
+        """Return those that grew old for lack of a publish, and when the last one was seen."""
+        held, columns = self._held, self._columns
+        rows = zip(
+            *(columns.workers, columns.ages, columns.timeouts, columns.intervals, columns.stamps),
+            self._seen,
+            strict=True,
+        )
+        return (
+            (worker, min(interval, _MAX_INTERVAL_SECONDS), stamp, at)
+            for worker, age, timeout, interval, stamp, (_, at, _, _) in rows
+            if age <= timeout + interval < age + max(held.now - at, held.server_now - stamp)
+        )
 
     def _first_seen(self, number: int, now: float, last: _Seen | None, *, is_ahead: bool) -> _Seen:
         if last is None:

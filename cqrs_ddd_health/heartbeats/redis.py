@@ -15,14 +15,16 @@ expiry, so that nothing is left behind of a service that is gone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import cast
 from urllib.parse import quote
 
 from pydantic_core import from_json
 
-from cqrs_ddd_health.checks.redis_clients import RedisClient, redis_client
+from cqrs_ddd_health.checks.redis_clients import RedisClient, owner_in, redis_client
 from cqrs_ddd_health.checks.urls import parts_of, scheme_of
+from cqrs_ddd_health.checks.writability import refusal_of_redis
 from cqrs_ddd_health.errors import InvalidOptionError
 from cqrs_ddd_health.names import require_name
 from cqrs_ddd_health.options import require_count
@@ -171,11 +173,15 @@ class RedisHeartbeatStore:
     `url` is `redis://host:port/database`, `rediss://` with TLS or `unix:///socket`. Stores with
     another `namespace` ("default" if none is given) see nothing of each other.
 
-    One client is held for each event loop that asks. No call bounds its own time, unless the URL
-    says `socket_timeout`: whoever is not willing to wait cancels it. A command that was sent to a
-    Redis that is frozen runs when that goes on, although nobody waits for it any more: a worker
-    that died meanwhile may look alive for one timeout. A Redis that cannot do what it is asked
-    raises redis-py's errors.
+    In a cluster the URL may name any node: the one that has the beats is found, and found again
+    after it has changed.
+
+    One client is held for each event loop that asks, and opened anew after a write that was
+    refused: behind its address another server may be the primary now. No call bounds its own time,
+    unless the URL says `socket_timeout`: whoever is not willing to wait cancels it. A command that
+    was sent to a Redis that is frozen runs when that goes on, although nobody waits for it any
+    more: a worker that died meanwhile may look alive for one timeout. A Redis that cannot do what
+    it is asked raises redis-py's errors.
 
     A read brings no more than `max_rows` values (10,000) and 16 MB of them, those of who published
     last first; the rest is counted in `dropped`, and a value that is too long for a beat never
@@ -195,7 +201,10 @@ class RedisHeartbeatStore:
         if scheme not in _SCHEMES:
             raise InvalidOptionError(f"it may be of {', '.join(_SCHEMES)}")
         url = f"{scheme}{url[len(scheme) :]}"
-        self._make = redis_client(url, parts_of(url), socket_timeout=None)
+        self._parts = parts_of(url)
+        self._make = redis_client(url, self._parts, socket_timeout=None)
+        self._owner: str | None = None
+        """The node of a cluster that has the keys, if it is not the one of the URL."""
         tag = f"{{cqrs-health:{quote(namespace)}}}"  # a brace in the name would end it
         self._keys = (f"{tag}:beats", f"{tag}:kept", f"{tag}:last", f"{tag}:recent")
         self._clients = PerLoop(self._open, _close)
@@ -209,7 +218,7 @@ class RedisHeartbeatStore:
         """Put these beats in place of what is held under their (worker, instance, token)."""
         if beats:
             words = (word for beat in beats for word in _words(beat))
-            await self._run(_PUBLISH, *words)
+            await self._write(_PUBLISH, *words)
 
     async def read(self) -> BeatsRead:
         """Return the beats that are held, and Redis's clock at that moment."""
@@ -222,24 +231,67 @@ class RedisHeartbeatStore:
             read = self._columns.read_of(float(clock), columns, left_out)
         return read._replace(unread=unread)
 
+    async def behind_seconds(self) -> float | None:
+        """Return when it last heard of what is published, in seconds ago: 0 of a primary.
+
+        A replica that hears nothing any more, and a server that refuses writes, is infinitely far
+        behind. None if it does not say.
+        """
+        try:
+            async with self._clients.lend() as client:
+                info = cast("Mapping[str, object]", await client.execute_command("INFO"))
+        except Exception as error:
+            if type(error).__name__ != "NoPermissionError":
+                raise
+            return None
+        if info.get("role") == "slave":
+            linked = info.get("master_link_status") == "up"
+            return float(str(info["master_last_io_seconds_ago"])) if linked else inf
+        return 0.0 if refusal_of_redis(info, {}) is None else inf
+
     async def retire(self, worker: str, instance: str, token: str) -> None:
         """Remove that one beat; do nothing if it is not held."""
-        await self._run(_RETIRE, _field(worker, instance, token))
+        await self._write(_RETIRE, _field(worker, instance, token))
+
+    async def reconnect(self) -> None:
+        """Have the next call connect anew, at the address of the URL; who is asking goes on."""
+        self._owner = None
+        await self._clients.exchange()
 
     async def close(self) -> None:
         """Close the connections of all loops. Wanted again, they are opened again."""
         await self._clients.aclose()
 
+    async def _write(self, script: str, *words: object) -> None:
+        try:
+            await self._run(script, *words)
+        except Exception:
+            # Whatever it was: this server may be a replica by now, or leave, or be no part of its
+            # cluster any more, and all that it says of that is that it takes no writes.
+            await self.reconnect()
+            raise
+
     async def _run(self, script: str, *words: object) -> object:
-        client = await self._clients.get()
-        # With its text each time: that is less than one beat in ten, and Redis, which knows a
-        # script that it has seen, may have been emptied or restarted since.
-        return await client.execute_command(
-            "EVAL", script, len(self._keys), *self._keys, *words, NEVER_DECODE=True
-        )
+        try:
+            return await self._eval(script, *words)
+        except Exception as error:
+            owner = owner_in(error, self._parts)
+            if owner is None:
+                raise
+        self._owner = owner
+        await self._clients.exchange()
+        return await self._eval(script, *words)
+
+    async def _eval(self, script: str, *words: object) -> object:
+        async with self._clients.lend() as client:
+            # With its text each time: that is less than one beat in ten, and Redis, which knows a
+            # script that it has seen, may have been emptied or restarted since.
+            return await client.execute_command(
+                "EVAL", script, len(self._keys), *self._keys, *words, NEVER_DECODE=True
+            )
 
     async def _open(self) -> RedisClient:
-        return self._make()
+        return self._make(self._owner)
 
 
 async def _close(client: RedisClient) -> None:

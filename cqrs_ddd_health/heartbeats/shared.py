@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cqrs_ddd_health.evaluation import LeftOut
 from cqrs_ddd_health.flights import Slot, stands_in
@@ -30,6 +30,18 @@ __all__ = ["SharedHeartbeats"]
 
 STORE = "heartbeat_store"
 """The name of the store's row."""
+
+
+IDLE_SECONDS = 2 * MAX_INTERVAL_SECONDS
+"""A store that holds the same for so long is looked at over a new connection."""
+
+
+class _Read(NamedTuple):
+    """What a look at the store brought, and when."""
+
+    looked: Looked
+    held: BeatsRead
+    at: float
 
 
 class SharedHeartbeats:
@@ -93,6 +105,7 @@ class SharedHeartbeats:
             looked, dropped = await self.publisher.ask(self._read)
         except BaseException:  # cut off by its timeout too
             self._was_read = False
+            self._reader.distrust()
             raise
         self._was_read = True
         details: dict[str, object] = {
@@ -102,31 +115,54 @@ class SharedHeartbeats:
             **({"dropped": dropped} if dropped else {}),
         }
         failure = self.publisher.failure
-        if failure is None:
+        if failure is not None:
+            message = (
+                f"it is readable, but the beats of this process cannot be published: {failure}"
+            )
+        elif self._others.silent:
+            message = "it is readable, but nothing new comes from any process: it may be cut off"
+        else:
             return CheckResult(details=details)
-        message = f"it is readable, but the beats of this process cannot be published: {failure}"
         return CheckResult(state="degraded", message=message, details=details)
 
     async def _read(self) -> tuple[Looked, int]:
         is_first = self._looked_at is None
-        looked, dropped = await self._read_once()
-        if is_first and looked.doubtful:
+        read = await self._read_once()
+        if is_first and read.looked.doubtful:
             # Who has history knows better; who has not looks again after an interval.
             await asyncio.sleep(min(MAX_INTERVAL_SECONDS, self._timeout_seconds) / 2)
-            looked, dropped = await self._read_once()
-        return looked, dropped
+            read = await self._read_once()
+        return self._keep(*await self._doubted(read))
 
-    async def _read_once(self) -> tuple[Looked, int]:
+    async def _doubted(self, read: _Read) -> tuple[_Read, frozenset[str]]:
+        """Return which workers may only seem dead too, after a look at what is at the other end."""
+        reader, suspects = self._reader, self._reader.suspects()
+        reconnect = getattr(self._store, "reconnect", None)
+        if reconnect is not None and (suspects or reader.unchanged_seconds > IDLE_SECONDS):
+            await reconnect()  # others may have gone on to another server
+            read = await self._read_once()
+            suspects = reader.suspects()
+        if not suspects and not reader.is_still:
+            return read, suspects
+        behind_seconds = getattr(self._store, "behind_seconds", None)
+        return read, reader.silent(None if behind_seconds is None else await behind_seconds())
+
+    async def _read_once(self) -> _Read:
         began = self._monotonic()
         read = await self._store.read()
         now = self._monotonic()
         with self._lock:
             looked = self._reader.take(read, began, now, self._own.token)
-            found = len(looked.beats.ages)
-            beats = looked.beats.most_wanted(self._max_instances, self._expected())
-            left_out = _left_out(read, beats, found)
-            self._others, self._looked_at = Others(beats, 0.0, left_out, looked.doubted), now
-        return looked, read.dropped + found - len(beats.ages)
+        return _Read(looked, read, now)
+
+    def _keep(self, read: _Read, silent: frozenset[str]) -> tuple[Looked, int]:
+        looked, found = read.looked, len(read.looked.beats.ages)
+        beats = looked.beats.most_wanted(self._max_instances, self._expected())
+        left_out = _left_out(read.held, beats, found)
+        others = Others(beats, 0.0, left_out, looked.doubted, silent)
+        with self._lock:
+            self._others, self._looked_at = others, read.at
+        return looked, read.held.dropped + found - len(beats.ages)
 
 
 def _left_out(read: BeatsRead, beats: Fleet, found: int) -> LeftOut:

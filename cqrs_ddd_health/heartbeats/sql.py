@@ -7,12 +7,14 @@ database's own clock when it came, so that no clock of a worker decides a verdic
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, TypeVar
 
+from cqrs_ddd_health.checks.driver_arguments import driver_arguments
 from cqrs_ddd_health.checks.urls import (
     missing_driver,
     missing_extra,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlHeartbeatStore", "ddl"]
 
+T = TypeVar("T")
+
 
 class SqlHeartbeatStore:
     """Beats in one table of a database that all processes of a service can reach.
@@ -56,7 +60,8 @@ class SqlHeartbeatStore:
     The table is made when it is first wanted, unless `create` is false: `ddl` says what it is.
     Besides, SELECT, INSERT, UPDATE and DELETE are all that the account has to be allowed.
 
-    One connection is held for each event loop that asks, and opened again when it is lost. No call
+    One connection is held for each event loop that asks, and opened again when it is lost, or after
+    a write that was refused: behind its address another server may be the primary now. No call
     bounds its own time: whoever is not willing to wait cancels it, and its connection with it. A
     database that cannot do what it is asked raises SQLAlchemy's errors.
 
@@ -76,7 +81,7 @@ class SqlHeartbeatStore:
         require_name(namespace, "namespace of heartbeats")
         self._max_rows = require_count("max_rows", max_rows, 1)
         self._create = require_bool("create", create)
-        self._url = _async_url(url)
+        self._url, self._arguments = _async_url(url)
         hide(secrets_of_url(url))
         from .sql_statements import statements_of
 
@@ -96,8 +101,7 @@ class SqlHeartbeatStore:
         if not beats:
             return
         ordered = sorted(beats, key=key_of)
-        async with self._transaction() as connection:
-            await self._statements.upsert(connection, ordered)
+        await self._write(lambda connection: self._statements.upsert(connection, ordered))
         if next(self._publishes) % PUBLISHES_PER_PRUNE == 0:
             await self._prune()
 
@@ -105,62 +109,106 @@ class SqlHeartbeatStore:
         """Return the beats that are held, and the database's clock at that moment."""
         from .sql_connections import fetched
 
-        async with self._transaction() as connection:
-            found = await connection.run_sync(fetched, self._statements.reads, self._max_rows)
+        found = await self._run(
+            lambda connection: connection.run_sync(fetched, self._statements.reads, self._max_rows)
+        )
         columns = columns_of_rows(found.rows, len(StoredBeat._fields))
         if self._statements.texts_are_bytes:
             columns = list(map(strings_of, columns))
         read = self._columns.read_of(found.clock, columns, found.left_out)
         return read._replace(unread=found.unread)
 
+    async def behind_seconds(self) -> float:
+        """Return when it last heard of what is published, in seconds ago: 0 of a primary.
+
+        A replica of MySQL or MariaDB, and a standby that hears nothing any more, or may not say
+        when it did, is infinitely far behind.
+        """
+        statement = self._statements.behind
+        behind: object = await self._run(
+            lambda connection: connection.scalar(statement), needs_table=False
+        )
+        return inf if behind is None else float(str(behind))
+
     async def retire(self, worker: str, instance: str, token: str) -> None:
         """Remove that one beat; do nothing if it is not held."""
-        async with self._transaction() as connection:
-            await connection.execute(self._statements.retire(worker, instance, token))
+        statement = self._statements.retire(worker, instance, token)
+        await self._write(lambda connection: connection.execute(statement))
+
+    async def reconnect(self) -> None:
+        """Have the next call connect anew; who uses a connection may go on with it."""
+        await self._databases.exchange()
 
     async def close(self) -> None:
         """Close the connections of all loops. Wanted again, they are opened again."""
         await self._databases.aclose()
 
     async def _prune(self) -> None:
-        async with self._transaction() as connection:
-            pruned = await self._statements.prune(connection)
+        pruned = await self._write(self._statements.prune)
         if pruned >= MAX_PRUNED:  # there may be more
             self._publishes = count()
 
     async def _open(self) -> _Database:
-        return _Database(self._url)
+        return _Database(self._url, self._arguments)
+
+    async def _run(
+        self, what: Callable[[AsyncConnection], Awaitable[T]], *, needs_table: bool = True
+    ) -> T:
+        """Do that in a transaction, and again if the connection is found to be lost.
+
+        So a restart of the server between two calls is no failure, and a connection needs no look
+        at it before it is used, which takes as long as to use it.
+        """
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            async with self._transaction(needs_table=needs_table) as connection:
+                return await what(connection)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        async with self._transaction(needs_table=needs_table) as connection:
+            return await what(connection)
+
+    async def _write(self, what: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        try:
+            return await self._run(what)
+        except Exception:
+            # Whatever it was: this server may be a replica by now, or leave, and all that it says
+            # of that is that it takes no writes.
+            await self.reconnect()
+            raise
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncGenerator[AsyncConnection]:
-        database = await self._databases.get()
-        if self._create and not database.has_table:
-            await database.require_table()
-        try:
-            async with database.engine.begin() as connection:
-                yield connection
-        except Exception:
-            database.has_table = False  # it may be another database that has come up
-            raise
+    async def _transaction(self, *, needs_table: bool = True) -> AsyncGenerator[AsyncConnection]:
+        async with self._databases.lend() as database:
+            try:
+                if self._create and needs_table and not database.has_table:
+                    await database.require_table()
+                async with database.engine.begin() as connection:
+                    yield connection
+            except Exception:
+                database.has_table = False  # it may be another database that has come up
+                raise
 
 
 class _Database:
     """One event loop's connection."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, arguments: Mapping[str, object]) -> None:
         from sqlalchemy import event
         from sqlalchemy.ext.asyncio import create_async_engine
 
         from .sql_connections import bounded_connection, prepare_connection
 
-        # Looked at before it is used: a restart of the server is no failure.
-        options: dict[str, object] = {"pool_pre_ping": True}
-        if url.get_backend_name() == "sqlite":
+        is_sqlite = url.get_backend_name() == "sqlite"
+        if is_sqlite:
             # Whoever writes locks first, and waits for the lock: 5 s, unless the URL says another
             # timeout. A lock that is only taken after something was read fails at once.
-            bounded = {"isolation_level": "IMMEDIATE", "factory": bounded_connection}
-            options = {"connect_args": bounded}
-        self.engine: AsyncEngine = create_async_engine(url, pool_size=1, max_overflow=0, **options)
+            arguments = {"isolation_level": "IMMEDIATE", "factory": bounded_connection}
+        self.engine: AsyncEngine = create_async_engine(
+            url, pool_size=1, max_overflow=0, connect_args=arguments
+        )
         prepare = partial(prepare_connection, url.get_backend_name())
         event.listen(self.engine.sync_engine, "connect", prepare)
         self.has_table = False
@@ -216,8 +264,11 @@ def ddl(url_or_dialect: str) -> str:
     return str(CreateTable(TABLE, if_not_exists=True).compile(dialect=dialect())).strip()
 
 
-def _async_url(url: str) -> URL:
-    """Return what SQLAlchemy makes of a URL, if it is one whose driver is there, and async."""
+def _async_url(url: str) -> tuple[URL, Mapping[str, object]]:
+    """Return what SQLAlchemy makes of a URL, if it is one whose driver is there, and async.
+
+    Beside it is what the driver is given when it connects.
+    """
     scheme = scheme_of(url)
     parts = parts_of(url := f"{scheme}{url[len(scheme) :]}")
     port_of(parts)
@@ -232,10 +283,10 @@ def _async_url(url: str) -> URL:
     elif not {"host", "unix_socket"} & made.query.keys():  # which names a socket
         require_host(parts)
     try:
-        dialect.import_dbapi()
+        driver = dialect.import_dbapi()
     except ImportError as error:
         raise missing_driver(scheme, error) from error
-    return made
+    return driver_arguments(made, driver.connect)
 
 
 def _url(url: str) -> URL:

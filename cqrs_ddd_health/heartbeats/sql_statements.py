@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
@@ -24,6 +24,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal,
     literal_column,
     select,
     text,
@@ -36,7 +37,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cqrs_ddd_health.names import MAX_NAME_LENGTH
 from cqrs_ddd_health.protocols import StoredBeat
 
-from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED, MAX_SECONDS
+from .rows import KEPT_SECONDS, KEPT_TIMEOUTS, MAX_PRUNED, MAX_SECONDS, key_of
 from .sql_reads import (
     KEY,
     PUBLISHED,
@@ -70,6 +71,8 @@ class SqlStatements(Protocol):
 
     texts_are_bytes: bool
     """Whether the driver returns them so."""
+    behind: Executable
+    """Returns when it last heard of a primary, in seconds ago: 0 if it is one, NULL for never."""
 
     @property
     def reads(self) -> Reads:
@@ -109,30 +112,40 @@ def this_boot() -> str:
 
 
 class _Postgres:
-    """A batch of one statement for each row, which its drivers send in one go."""
+    """A batch is one statement with an array for each column.
+
+    One for each row would take a prepared statement, which does not pass a pooler.
+    """
 
     texts_are_bytes = False
+    # A reader's own account may be one that only reads: that says nothing of the others.
+    behind: Executable = text(
+        "SELECT CASE WHEN pg_is_in_recovery() THEN (SELECT extract(epoch FROM clock_timestamp() "
+        "- last_msg_receipt_time) FROM pg_stat_wal_receiver) WHEN EXISTS (SELECT FROM pg_settings "
+        "WHERE name = 'default_transaction_read_only' AND setting = 'on' AND source NOT IN "
+        "('user', 'database user', 'client', 'session')) THEN NULL ELSE 0 END"
+    )
 
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = namespace
         now = _epoch_of_postgres("clock_timestamp()")
         self.reads = reads_of(now, namespace, max_rows, _stamp, _stamp)
-        inserted = postgresql.insert(TABLE).values(
-            stamp=_epoch_of_postgres("statement_timestamp()")
-        )
-        kept = {name: inserted.excluded[name] for name in (*_UPDATED, "stamp")}
-        self._upsert = inserted.on_conflict_do_update(index_elements=KEY, set_=kept)
+        self._upsert = _postgres_upsert(namespace)
         # Two who prune at once would wait for each other. And a plain subquery may be run again
         # and again, each time for other rows.
         gone = _gone(now, namespace, _stamp).with_for_update(skip_locked=True).cte("gone")
         self._prune = delete(TABLE).where(_key().in_(select(gone)))
 
     async def upsert(self, connection: AsyncConnection, beats: Sequence[StoredBeat]) -> None:
-        rows = [
-            {"namespace": self._namespace, **dict(zip(PUBLISHED, beat, strict=False))}
-            for beat in beats
-        ]
-        await connection.execute(self._upsert, rows)
+        # Of two with one key the later one: a statement cannot touch a row twice.
+        rows = {key_of(beat): beat[: len(PUBLISHED)] for beat in beats}.values()
+        columns: dict[str, list[Any]] = {
+            name: list(column)
+            for name, column in zip(PUBLISHED, zip(*rows, strict=True), strict=True)
+        }
+        for name in _SECONDS:  # psycopg makes no array of whole and other numbers
+            columns[name] = list(map(float, columns[name]))
+        await connection.execute(self._upsert, columns)
 
     def retire(self, worker: str, instance: str, token: str) -> Executable:
         return _retire(self._namespace, worker, instance, token)
@@ -145,6 +158,7 @@ class _Sqlite:
     """The same, in the driver's own words: SQLAlchemy's cost more than what SQLite does."""
 
     texts_are_bytes = False
+    behind: Executable = text("SELECT 0")
 
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = namespace
@@ -190,6 +204,12 @@ class _Mysql:
     """MySQL and MariaDB: a batch is one JSON document, which their drivers send in one go."""
 
     texts_are_bytes = True
+    # What is read-only is taken for a replica; later versions have more than one word for that. How
+    # far a replica is behind is told to few accounts.
+    behind: Executable = text(
+        "SELECT CASE WHEN concat(@@global.read_only) IN ('0', 'OFF') AND "
+        "concat(@@global.innodb_read_only) IN ('0', 'OFF') THEN 0 END"
+    )
 
     def __init__(self, namespace: str, max_rows: int) -> None:
         self._namespace = _bytes(namespace)
@@ -256,6 +276,27 @@ def _gone(now: Number, namespace: object, last: Of[Number]) -> Select[*tuple[obj
 def _retire(*key: object) -> Executable:
     is_it = (TABLE.c[name] == value for name, value in zip(KEY, key, strict=True))
     return delete(TABLE).where(*is_it)
+
+
+_SECONDS = ("age_seconds", "timeout_seconds", "publish_interval_seconds")
+_POSTGRES_TYPES = {
+    "publish_number": "bigint",
+    "progress": "bigint",
+    **dict.fromkeys(_SECONDS, "double precision"),
+}
+
+
+def _postgres_upsert(namespace: str) -> Executable:
+    arrays = ", ".join(
+        f"CAST(:{name} AS {_POSTGRES_TYPES.get(name, 'text')}[])" for name in PUBLISHED
+    )
+    given = text(f"unnest({arrays}) AS given({', '.join(PUBLISHED)})")
+    now = _epoch_of_postgres("statement_timestamp()")
+    columns: list[ColumnElement[object]] = [literal_column(f"given.{name}") for name in PUBLISHED]
+    rows = select(literal(namespace), *columns, now).select_from(given)
+    inserted = postgresql.insert(TABLE).from_select(["namespace", *PUBLISHED, "stamp"], rows)
+    kept = {name: inserted.excluded[name] for name in (*_UPDATED, "stamp")}
+    return inserted.on_conflict_do_update(index_elements=KEY, set_=kept)
 
 
 _MYSQL_CLOCK = "(timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1e6)"

@@ -80,9 +80,16 @@ class _Moment(NamedTuple):
 
     def state(self, place: int) -> ComponentState:
         """Return how one instance is."""
-        if self.unseen and not self.beats.fleet.local[place]:
+        fleet, is_fresh = self.beats.fleet, self.beats.fresh[place]
+        is_unknown = self.unseen or (fleet.workers[place] in self.others.silent and not is_fresh)
+        if is_unknown and not fleet.local[place]:
             return "degraded"
-        return "up" if self.beats.fresh[place] else "down"
+        return "up" if is_fresh else "down"
+
+    def is_silent(self, worker: str) -> bool:
+        """Whether nothing is known of a worker; while some are silent, of one never seen too."""
+        never_seen = worker not in self.beats.roster.places
+        return worker in self.others.silent or (never_seen and bool(self.others.silent))
 
     def badness(self, place: int) -> tuple[bool, float]:
         """Return what the worst has most of."""
@@ -271,6 +278,7 @@ class Workers:
             instances=expected.instances,
             unseen=moment.unseen,
             left_out=moment.others.left_out_of(worker),
+            silent=moment.is_silent(worker),
         )
         state = self._advance(worker, _dated(outcome, seen, at), at)
         return ComponentStatus(

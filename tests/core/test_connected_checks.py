@@ -170,3 +170,65 @@ async def test_a_client_that_was_replaced_meanwhile_is_not_dropped() -> None:
     await clients.drop(first)
     assert await clients.get() is second
     assert (len(opened), closed) == (2, [first])
+
+
+class Clients:
+    """What a `PerLoop` opens and closes, one after the other."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.closed: list[int] = []
+        self.per_loop = PerLoop(self._open, self._close)
+
+    async def _open(self) -> int:
+        self.opened += 1
+        return self.opened
+
+    async def _close(self, client: int) -> None:
+        self.closed.append(client)
+
+
+async def test_a_client_that_is_exchanged_is_used_to_the_end_and_closed_then() -> None:
+    clients = Clients()
+    async with clients.per_loop.lend() as first, clients.per_loop.lend() as same:
+        assert (first, same) == (1, 1)
+        await clients.per_loop.exchange()
+        async with clients.per_loop.lend() as second:
+            assert second == 2
+        assert clients.closed == []
+    assert clients.closed == [1]
+    assert await clients.per_loop.get() == 2
+
+
+async def test_a_client_that_nobody_uses_is_closed_when_it_is_exchanged() -> None:
+    clients = Clients()
+    await clients.per_loop.exchange()
+    assert await clients.per_loop.get() == 1
+    await clients.per_loop.exchange()
+    await clients.per_loop.exchange()
+    assert (clients.opened, clients.closed) == (1, [1])
+
+
+async def test_a_client_is_given_back_by_who_was_cut_off() -> None:
+    clients = Clients()
+
+    async def use() -> None:
+        async with clients.per_loop.lend():
+            await asyncio.Event().wait()
+
+    using = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    await clients.per_loop.exchange()
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    assert clients.closed == [1]
+
+
+async def test_a_client_that_is_lent_when_a_child_begins_is_the_parents() -> None:
+    clients = Clients()
+    async with clients.per_loop.lend():
+        clients.per_loop.begin_process()
+        async with clients.per_loop.lend() as own:
+            assert own == 2
+    assert clients.closed == []

@@ -52,6 +52,7 @@ FLOORS = (
         "listeners",
         "checks.callable",
         "checks.libraries",
+        "checks.writability",
         "checks.database",
         "checks.redis",
         "checks.round_trips",
@@ -67,6 +68,9 @@ FLOORS = (
         "checks.http",
         "checks.connected",
         "checks.urls",
+        "checks.argument_values",
+        "checks.mysql_tls",
+        "checks.driver_arguments",
         "checks.redis_clients",
         "checks",
         "checks.from_url",
@@ -74,6 +78,7 @@ FLOORS = (
         "heartbeats.memory",
         "heartbeats.fleet",
         "heartbeats.reader",
+        "heartbeats.refusals",
         "heartbeats.publisher",
         "heartbeats.shared",
         "heartbeats.workers",
@@ -141,6 +146,7 @@ FLOORS = (
 OPTIONAL = {
     "sqlalchemy": (
         "checks.database",
+        "checks.driver_arguments",
         "checks.from_url",
         "checks.migrations",
         "heartbeats.sql_connections",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
@@ -20,8 +22,11 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from cqrs_ddd_health import DatabaseHealthCheck
-from tests.asking import asked, failure_of, registry_of, row_of
+from cqrs_ddd_health import ComponentStatus, DatabaseHealthCheck, InvalidOptionError
+from cqrs_ddd_health.checks.connected import ConnectedCheck
+from cqrs_ddd_health.checks.from_url import check_from_url
+from tests.asking import asked, asked_at, failure_of, registry_of, row_of
+from tests.fault_servers import FaultProxy
 from tests.servers import OwnPostgres, SharedServer, shared_servers
 
 SYNC_DRIVERS = {"postgresql": ("psycopg",)}
@@ -259,3 +264,96 @@ async def test_no_session_stays_checked_out(sync_sqlite: Engine) -> None:
     for _ in range(10):
         assert (await row_of(registry)).state == "up"
     assert sync_sqlite.pool.status().endswith("Current Checked out connections: 0")
+
+
+# --- what takes writes
+
+
+async def test_a_postgresql_that_was_made_read_only_is_down_if_it_should_take_writes(
+    own_postgres: OwnPostgres, postgres: AsyncEngine
+) -> None:
+    sync_engine = create_engine(own_postgres.url("psycopg"))
+    url = f"{own_postgres.url('psycopg')}?writable=1"
+
+    async def rows() -> list[ComponentStatus]:
+        factories = async_sessionmaker(postgres), sync_engine.connect
+        rows = [await asked(DatabaseHealthCheck(factory, writable=True)) for factory in factories]
+        return [*rows, await asked_at(url)]
+
+    async def made(read_only: str) -> None:
+        engine = create_async_engine(own_postgres.url("psycopg"), isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            words = f"ALTER SYSTEM SET default_transaction_read_only = {read_only}"
+            await connection.execute(text(words))
+            await connection.execute(text("SELECT pg_reload_conf()"))
+        await engine.dispose()
+        await asyncio.sleep(0.2)
+
+    assert [row.state for row in await rows()] == ["up"] * 3
+    try:
+        await made("on")
+        for row in await rows():
+            assert row.failure is not None
+            assert (row.state, row.failure.message) == ("down", "its transactions are read-only")
+        assert (await asked(DatabaseHealthCheck(postgres.connect))).state == "up"
+    finally:
+        await made("off")
+    assert [row.state for row in await rows()] == ["up"] * 3
+    sync_engine.dispose()
+
+
+async def test_a_standby_is_down_if_it_should_take_writes() -> None:
+    with OwnPostgres() as primary, OwnPostgres(primary) as standby:
+        assert (await asked_at(f"{primary.url('asyncpg')}?writable=1")).state == "up"
+        assert (await asked_at(standby.url("asyncpg"))).state == "up"
+        row = await asked_at(f"{standby.url('asyncpg')}?writable=1")
+        assert row.failure is not None
+        assert row.failure.message == "it is a standby, which takes no writes"
+
+
+@pytest.mark.parametrize("server", shared_servers("mariadb"), ids=lambda server: server.name)
+async def test_a_mariadb_that_takes_writes(server: SharedServer) -> None:
+    assert (await asked_at(f"{server.url_for('aiomysql')}?writable=1")).state == "up"
+
+
+async def test_a_sqlite_that_takes_no_writes_is_down_if_it_should(
+    sqlite: AsyncEngine, file: Path
+) -> None:
+    check = DatabaseHealthCheck(sqlite.connect, writable=True)
+    assert (await asked(check)).state == "up"
+    assert (await asked_at(f"sqlite+aiosqlite:///{file}?writable=1")).state == "up"
+    row = await asked_at(f"sqlite+aiosqlite:///{file}?mode=ro&writable=1")
+    assert row.failure is not None
+    assert (row.state, row.failure.message) == ("down", "its file is opened with mode=ro")
+    async with sqlite.connect() as connection:
+        await connection.execute(text("PRAGMA query_only = 1"))
+    row = await asked(check)
+    assert row.failure is not None
+    assert row.failure.message == "query_only is on"
+
+
+async def test_what_cannot_be_asked_whether_it_takes_writes_is_told_so() -> None:
+    @contextmanager
+    def plain() -> Generator[MagicMock]:
+        yield MagicMock()
+
+    row = await asked(DatabaseHealthCheck(plain, writable=True))
+    assert failure_of(row) == ("exception", "InvalidOptionError")
+    assert row.failure is not None
+    assert (row.failure.message or "").startswith("writable=True needs a SQLAlchemy session")
+    perhaps: Any = "perhaps"
+    with pytest.raises(InvalidOptionError, match="writable"):
+        DatabaseHealthCheck(plain, writable=perhaps)
+
+
+async def test_a_check_of_a_url_follows_a_failover(own_postgres: OwnPostgres) -> None:
+    """The connection that is found to be to a standby is not kept."""
+    with OwnPostgres(own_postgres) as standby, FaultProxy(standby.port) as proxy:
+        there = own_postgres.url("asyncpg").replace(str(own_postgres.port), str(proxy.port))
+        check = check_from_url(f"{there}?writable=1")
+        assert isinstance(check, ConnectedCheck)
+        registry = registry_of(check)
+        assert (await row_of(registry)).state == "down"
+        proxy.lead_to(own_postgres.port)
+        assert (await row_of(registry)).state == "up"
+        await check.aclose()

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import redis
 import redis.asyncio
+from redis.asyncio.cluster import RedisCluster
 
-from cqrs_ddd_health import HealthRegistry, RedisHealthCheck
+from cqrs_ddd_health import (
+    ComponentStatus,
+    HealthRegistry,
+    InvalidOptionError,
+    RedisHealthCheck,
+)
 from cqrs_ddd_health.exposure import expose
-from tests.asking import NAME, asked, failure_of, registry_of, row_of
+from tests.asking import NAME, asked, asked_at, failure_of, registry_of, row_of
 from tests.clients import async_redis, sync_redis, tell
+from tests.processes import LOCALHOST
 from tests.servers import OwnRedis, SharedServer, shared_servers
 
 PASSWORD = "tr0ub4dor&3#@!"
@@ -171,3 +181,110 @@ async def denials(client: redis.asyncio.Redis) -> int:
     return int(
         (await tell(client, "INFO", "errorstats")).get("errorstat_NOPERM", {"count": 0})["count"]
     )
+
+
+# --- what takes writes
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("replicaof", "it is a replica"),
+        ("maxmemory", "its memory is full"),
+        ("min-replicas-to-write", "fewer replicas are connected"),
+    ],
+)
+async def test_one_that_takes_no_writes_is_down_if_it_should(
+    client: redis.asyncio.Redis,
+    sync_client: redis.Redis,
+    own_redis: OwnRedis,
+    setting: str,
+    words: str,
+) -> None:
+    async def rows() -> list[ComponentStatus]:
+        checks = (
+            RedisHealthCheck(client, writable=True),
+            RedisHealthCheck(sync_client, writable=True),
+        )
+        rows = [await asked(check) for check in checks]
+        return [*rows, await asked_at(f"{own_redis.url}?writable=true")]
+
+    assert [row.state for row in await rows()] == ["up"] * 3
+    try:
+        if setting == "replicaof":
+            await tell(client, "REPLICAOF", LOCALHOST, "1")
+        else:
+            await tell(client, "CONFIG", "SET", setting, "1")
+        for row in await rows():
+            assert row.state == "down"
+            assert row.failure is not None
+            assert (row.failure.message or "").startswith(words)
+        assert (await asked(RedisHealthCheck(client))).state == "up"
+    finally:
+        await tell(client, "REPLICAOF", "NO", "ONE")
+        for name in ("maxmemory", "min-replicas-to-write"):
+            await tell(client, "CONFIG", "SET", name, "0")
+    assert [row.state for row in await rows()] == ["up"] * 3
+
+
+async def test_an_account_that_may_not_ask_cannot_know_whether_it_may_write(
+    own_redis: OwnRedis, client: redis.asyncio.Redis, prober: str
+) -> None:
+    async with async_redis(own_redis.port, username=prober, password=PASSWORD) as limited:
+        row = await asked(RedisHealthCheck(limited, writable=True))
+    assert failure_of(row) == ("exception", "NoPermissionError")
+    await tell(client, "ACL", "SETUSER", prober, "+info")
+    async with async_redis(own_redis.port, username=prober, password=PASSWORD) as limited:
+        assert (await asked(RedisHealthCheck(limited, writable=True))).state == "up"
+
+
+def test_a_client_that_cannot_be_asked_whether_it_takes_writes() -> None:
+    class Client:
+        def ping(self) -> bool:
+            return True
+
+    with pytest.raises(InvalidOptionError, match=r"needs a client with info\(\), and Client has"):
+        RedisHealthCheck(Client(), writable=True)
+    perhaps: Any = "perhaps"
+    with pytest.raises(InvalidOptionError, match="writable"):
+        RedisHealthCheck(Client(), writable=perhaps)
+
+
+# --- a cluster
+
+
+async def test_a_cluster_that_refuses_every_command_is_down_although_it_answers_ping() -> None:
+    with OwnRedis(cluster_enabled="yes") as node, sync_redis(node.port) as sync_client:
+        async with async_redis(node.port) as client:
+
+            async def rows() -> list[ComponentStatus]:
+                rows = [await asked(RedisHealthCheck(one)) for one in (client, sync_client)]
+                return [*rows, await asked_at(node.url)]
+
+            for row in await rows():
+                assert row.state == "down"
+                assert row.failure is not None
+                assert (row.failure.message or "").startswith("the state of its cluster is fail")
+            await tell(client, "CLUSTER", "ADDSLOTS", *range(16_384))
+            while (await tell(client, "CLUSTER INFO"))["cluster_state"] != "ok":
+                await asyncio.sleep(0.05)
+            assert [row.state for row in await rows()] == ["up"] * 3
+            rights = ["+ping", "+info"]
+            await tell(client, "ACL", "SETUSER", "prober", "on", f">{PASSWORD}", *rights)
+        async with async_redis(node.port, username="prober", password=PASSWORD) as limited:
+            assert (await asked(RedisHealthCheck(limited))).state == "up"
+        async with RedisCluster(host=LOCALHOST, port=node.port) as cluster:
+            row = await asked(RedisHealthCheck(cluster, writable=True))
+            assert row.state == "up"
+            assert row.details["server_version"]
+
+
+async def test_a_cluster_that_goes_away_in_between_is_down() -> None:
+    class Gone(AsyncMock):
+        async def execute_command(self, words: str) -> None:
+            raise ConnectionResetError
+
+    Gone.__module__ = "redis.asyncio.gone"
+    info = AsyncMock(return_value={"redis_version": "7", "redis_mode": "cluster"})
+    check = RedisHealthCheck(Gone(info=info))
+    assert failure_of(await asked(check)) == ("exception", "ConnectionResetError")
