@@ -123,10 +123,16 @@ def test_the_metadata_says_what_is_needed(metadata: Message) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == EXTRAS
 
 
-def test_without_an_extra_pydantic_is_all_that_is_needed(metadata: Message) -> None:
+def test_without_an_extra_little_is_needed(metadata: Message) -> None:
     requirements: list[str] = metadata.get_all("Requires-Dist", [])
     bare = {line.partition(">")[0] for line in requirements if "extra ==" not in line}
-    assert bare == {"pydantic", "pydantic-settings"}
+    assert bare == {
+        "pydantic",
+        "pydantic-core",
+        "pydantic-settings",
+        "python-dotenv",
+        "typing-extensions",
+    }
 
 
 def test_the_extra_all_is_every_other_extra(metadata: Message) -> None:
