@@ -1,6 +1,7 @@
 # Needs GNU make and Python 3.11 or newer; everything else is installed into $(VENV).
 # Another Python:   make test PYTHON=python3.13 VENV=.venv-3.13
 # Some tests only:  make test ARGS='-k redis'
+# Lowest versions:  make lowest LOWEST=3.13 PYTHON_3.13=/path/to/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -9,6 +10,7 @@
 
 VENV ?= .venv
 BARE_VENV ?= $(VENV)-bare
+LOWEST_VENV ?= $(VENV)-lowest
 CHROMIUM ?= /usr/bin/chromium
 ARGS ?=
 
@@ -19,6 +21,14 @@ PYTHON ?= $(shell for candidate in $(CANDIDATES); do \
 	"$$candidate" -c '$(IS_RECENT)' 2>/dev/null && { command -v "$$candidate"; break; }; done)
 NO_PYTHON := No Python 3.11 or newer with its venv module was found. \
 	Install one, or name it: make PYTHON=/path/to/python
+
+# What the lowest versions are tried on: on the PATH, or where pyenv keeps it.
+LOWEST ?= 3.11 3.13
+IS_VERSION = import ensurepip, sys, venv; sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")
+python-of = $(shell for candidate in $(CANDIDATES) \
+	"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(1).*/bin/python; do \
+	"$$candidate" -c '$(IS_VERSION)' 2>/dev/null && { command -v "$$candidate"; break; }; done)
+$(foreach version,$(LOWEST),$(eval PYTHON_$(version) ?= $$(call python-of,$(version))))
 
 PY := $(VENV)/bin/python
 BARE_PY := $(BARE_VENV)/bin/python
@@ -126,6 +136,25 @@ $(BARE_VENV)/.bare: pyproject.toml | $(BARE_VENV)/.created
 	@touch $@
 
 
+# Of what the package requires, uv finds the lowest versions; everything else is the newest that
+# goes with them.
+LOWEST_CREATED := $(LOWEST:%=$(LOWEST_VENV)-%/.created)
+$(LOWEST_CREATED): version = $(patsubst $(LOWEST_VENV)-%/.created,%,$@)
+$(LOWEST_CREATED): PYTHON = $(PYTHON_$(version))
+$(LOWEST_CREATED): IS_RECENT = $(call IS_VERSION,$(version))
+$(LOWEST_CREATED): NO_PYTHON = Python $(version) with its venv module is needed here. Install it, \
+	or name it: make lowest PYTHON_$(version)=/path/to/python
+
+$(LOWEST:%=$(LOWEST_VENV)-%/.lowest): %/.lowest: pyproject.toml | %/.created
+	@echo 'Installing the package with the lowest versions that it allows'
+	@$*/bin/python $(INSTALL) --group lowest
+	@$*/bin/uv pip compile --quiet --upgrade --python $*/bin/python --all-extras \
+		--resolution lowest-direct --output-file $*/lowest.txt pyproject.toml
+	@$*/bin/uv pip install --quiet --python $*/bin/python --editable '.[all]' --group test \
+		--constraint $*/lowest.txt
+	@touch $@
+
+
 # ---------------------------------------------------------------- running
 
 .PHONY: run
@@ -165,6 +194,15 @@ extras: $(VENV)/.dev
 .PHONY: bare
 bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed
 	$(call run-tests,bare,$(BARE_PY),tests/core $(HALVES),)
+
+# Properties are tried on fewer examples than `make test` takes. What is made by the newest pydantic,
+# byte for byte, is not made by an old one.
+.PHONY: lowest $(LOWEST:%=lowest-%)
+lowest: $(LOWEST:%=lowest-%)  ## run the tests with the lowest versions that the package allows
+
+$(LOWEST:%=lowest-%): export TEST_EXAMPLES := 0.1
+$(LOWEST:%=lowest-%): lowest-%: $(LOWEST_VENV)-%/.lowest
+	$(LOWEST_VENV)-$*/bin/python -m pytest tests/core tests/extras $(HALVES) -m 'not newest' $(ARGS)
 
 .PHONY: faults
 faults: $(VENV)/.dev /usr/bin/faketime /usr/sbin/mariadbd /usr/sbin/pgbouncer  ## run the fault tests: servers that hang, freeze and die
@@ -224,5 +262,5 @@ deploy: $(VENV)/.package  ## write the files to deploy
 
 .PHONY: clean
 clean:  ## remove everything that make made
-	rm -rf build dist .hypothesis .ruff_cache $(VENV) $(BARE_VENV)
+	rm -rf build dist .hypothesis .ruff_cache $(VENV) $(BARE_VENV) $(LOWEST_VENV)-*
 	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from cqrs_ddd_health import texts
+from tests.examples import examples
 
 if TYPE_CHECKING:
     from tests.servers import OwnKafka, OwnNats, OwnPostgres, OwnRedis
@@ -26,8 +30,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy",
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("busy")
+
+
+@pytest.fixture(autouse=True)
+def _hides_secrets_from_no_other_test() -> Iterator[None]:
+    before = texts._hidden
+    texts._hidden = copy(before)
+    yield
+    texts._hidden = before
 
 
 @pytest.fixture(scope="session")

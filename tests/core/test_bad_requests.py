@@ -18,6 +18,7 @@ from cqrs_ddd_health.web.asgi import health_app
 from tests.core.actors import Told
 from tests.core.asgi_client import Response, request
 from tests.core.strategies import names
+from tests.examples import examples
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ def registry_of(name: str = "database", detail: Detail = "authorized") -> Health
     return registry
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(paths, methods, st.binary(max_size=60), fields)
 def test_no_request_is_answered_with_500_or_an_echo(
     path: str, method: str, query: bytes, headers: list[tuple[bytes, bytes]]
@@ -126,7 +127,7 @@ def test_a_name_that_something_would_misread_is_shown_right_everywhere(name: str
     assert name in unescape(shown(name, "/page").text)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(names)
 def test_any_legal_name_has_a_path_and_a_query_of_its_own(name: str) -> None:
     async def ask() -> tuple[Response, Response]:

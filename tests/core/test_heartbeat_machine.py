@@ -16,9 +16,10 @@ from tests.core.test_heartbeat_stores import (
     RenewsWithoutABeat,
     StampsWithTheWorkersClock,
 )
+from tests.examples import examples
 from tests.heartbeat_machine import Age, StoreMachine, machine_of
 
-SETTINGS = settings(max_examples=60, stateful_step_count=30, report_multiple_bugs=False)
+SETTINGS = settings(max_examples=examples(60), stateful_step_count=30, report_multiple_bugs=False)
 
 # It ends with the first example that fails, and one in fifty times sixty would not be enough.
 UNSHRUNK = settings(SETTINGS, max_examples=1_000, phases=[Phase.generate], database=None)

@@ -17,6 +17,7 @@ from cqrs_ddd_health.web import responder
 from cqrs_ddd_health.web.asgi import HealthApp, Scope, health_app
 from tests.core.actors import Told
 from tests.core.asgi_client import Response, request
+from tests.examples import examples
 
 TOKEN = "0123456789abcdef"
 WORDS = "only for the authorised"
@@ -98,7 +99,7 @@ EVERY = [
 ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(asks, min_size=2, max_size=12), st.sampled_from([0.0, 60.0]))
 def test_answers_to_different_questions_never_cross(asked: list[Ask], max_age: float) -> None:
     async def ask_one_after_the_other() -> None:

@@ -26,6 +26,7 @@ from cqrs_ddd_health.models import (
     severity,
 )
 from cqrs_ddd_health.transitions import Transition
+from tests.examples import examples
 
 from .strategies import (
     heartbeats,
@@ -49,7 +50,7 @@ def row(name: str = "database", state: ComponentState = "up", **more: object) ->
 
 
 @given(MODELS)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_json_round_trips_to_an_equal_model(model: BaseModel) -> None:
     encoded = model.model_dump_json()
     again = type(model).model_validate_json(encoded)
@@ -211,7 +212,7 @@ def test_a_latency_belongs_to_a_run() -> None:
 
 
 @given(rows(kinds_that_run), utc_moments | moments, seconds)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_measured_row_equals_the_validated_one(
     any_row: ComponentStatus, checked_at: datetime, latency: float
 ) -> None:

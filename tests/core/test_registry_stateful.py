@@ -21,6 +21,7 @@ from cqrs_ddd_health import (
 from cqrs_ddd_health.compat import components_dict, ready_dict, status_dict
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import Told
+from tests.examples import examples
 
 TIMEOUT = 60.0
 
@@ -248,4 +249,4 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=80, stateful_step_count=30)
+TestRegistry.settings = settings(max_examples=examples(80), stateful_step_count=30)

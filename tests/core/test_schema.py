@@ -20,6 +20,7 @@ from cqrs_ddd_health.compat import components_dict, ready_dict, status_dict
 from cqrs_ddd_health.schema import schemas, write_schemas
 from cqrs_ddd_health.testing import FakeClock
 from cqrs_ddd_health.wire import LiveDict, ReadyDict, StatusDict, UpDown
+from tests.examples import examples
 
 from .corruptions import Json, Object, Place, Schema, accepted, changed_at, corruptions, is_accepted
 from .strategies import reports
@@ -36,6 +37,7 @@ def validator(name: str) -> Schema:
     return cast("Schema", Draft202012Validator(schema, format_checker=checker))
 
 
+@pytest.mark.newest  # another release of pydantic describes the same in other words
 def test_the_committed_files_are_what_the_code_exports(tmp_path: Path) -> None:
     written = write_schemas(tmp_path / "schemas")
     committed = {file.name: file.read_bytes() for file in DIRECTORY.iterdir()}
@@ -56,7 +58,7 @@ def test_the_command_writes_the_files_and_names_them(tmp_path: Path, arguments: 
     directory = Path(*arguments or ["schemas"])
     assert run.stdout.splitlines() == [str(directory / f"{name}.json") for name in FILES]
     written = {file.name: file.read_bytes() for file in (tmp_path / directory).iterdir()}
-    assert written == {file.name: file.read_bytes() for file in DIRECTORY.iterdir()}
+    assert written == {file.name: file.read_bytes() for file in write_schemas(tmp_path / "here")}
 
 
 def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -199,7 +201,7 @@ def test_a_real_report_is_valid(body: Object, report: HealthReport) -> None:
 
 
 @given(reports())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_any_report_is_valid(any_report: HealthReport) -> None:
     validator("health-report").validate(json.loads(any_report.model_dump_json()))
     validator("components").validate(components_dict(any_report))

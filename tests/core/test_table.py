@@ -14,6 +14,7 @@ from cqrs_ddd_health.models import (
     overall_status,
 )
 from cqrs_ddd_health.table import table
+from tests.examples import examples
 
 from .strategies import reports
 
@@ -134,7 +135,7 @@ def test_colours_are_around_states_only_and_change_nothing_else() -> None:
 
 
 @given(reports())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_any_report_has_a_line_for_each_row(report: HealthReport) -> None:
     text = table(report)
     workers = 2 + len(report.heartbeats) if report.heartbeats else 0

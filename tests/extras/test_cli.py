@@ -279,7 +279,7 @@ def test_no_table_for_a_database_that_is_not_known(
     ("url", "words"),
     [
         ("gopher://user:hunter2@host", "there is no heartbeat store for gopher://"),
-        ("postgresql://user:hunter2@", "it names no host"),
+        ("postgresql+asyncpg://user:hunter2@", "it names no host"),
     ],
 )
 def test_a_store_that_there_is_not(directory: Path, url: str, words: str) -> None:
