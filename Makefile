@@ -37,7 +37,7 @@ CODE := $(wildcard cqrs_ddd_health tests benchmarks examples)
 
 # What a run of the tests depends on: `make check` repeats only the runs that are missing or old.
 # These take every branch; faults and integration have that much more of the machine.
-SOURCES := pyproject.toml $(wildcard *.md) \
+SOURCES := pyproject.toml LICENSE $(wildcard *.md) \
 	$(shell find $(CODE) schemas deploy docs -type f -not -name '*.py[co]' 2>/dev/null)
 RUNS := core extras bare
 DONE := $(RUNS:%=build/%.done)

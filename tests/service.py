@@ -46,9 +46,16 @@ class Answer:
 class Service:
     """`cqrs-health serve ...`, or other Python code that prints an address and then serves."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        *,
+        python: str = sys.executable,
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             env=environment,
             cwd=directory,
             stdin=subprocess.DEVNULL,
