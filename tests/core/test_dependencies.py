@@ -24,7 +24,9 @@ DISTRIBUTIONS = {"dotenv": "python-dotenv", "nats": "nats-py"}
 
 BROUGHT_BY_THE_APPLICATION = {
     "cqrs_ddd_core",  # the toolkit that imports its hooks from here; it depends on us
-    "opentelemetry",  # looked up among what the application has imported, never imported
+    "gevent",  # looked up among what the application has imported, never imported
+    "opentelemetry",  # the same
+    "uwsgi",  # the server that the application runs in
 }
 LOOKED_UP = {"import_module", "find_spec", "__import__"}
 

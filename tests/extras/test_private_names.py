@@ -89,12 +89,14 @@ def queue_pool() -> object:
     return sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.QueuePool).pool
 
 
+GREENLETS = "whose loop runs where threads are greenlets"
 POOL, FORKED = "the numbers of a Redis pool", "good-byes of a forked child"
 KAFKA, FAST = "round trips to Kafka", "rows with a new measurement, made fast"
 LOOP_END, FILES = "an end of the loop that waits for no hung check", "the files of settings"
 UNPROMISED = (
     Unpromised("CPython", "3.13.0", "_unregister_task", LOOP_END, lambda: asyncio),
     Unpromised("CPython", "3.13.0", "_log_destroy_pending", LOOP_END, task_of_now),
+    Unpromised("CPython", "3.13.0", "_thread_id", GREENLETS, asyncio.get_running_loop),
     Unpromised("CPython", "3.13.0", "Finalize", FORKED, lambda: multiprocessing.util),
     Unpromised("pydantic", "2.14.4", "__pydantic_extra__", FAST, lambda: pydantic.BaseModel),
     Unpromised("pydantic", "2.14.4", "__pydantic_fields_set__", FAST, lambda: pydantic.BaseModel),
