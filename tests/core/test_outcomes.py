@@ -31,6 +31,7 @@ from tests.core.actors import (
     eventually,
     kind_of,
     row_of,
+    run_script,
     slot_of,
     waiting,
 )
@@ -225,6 +226,11 @@ async def test_what_a_result_has_not_taken_is_counted(registry: HealthRegistry) 
     assert (await asked(registry)).details["omitted"] == 2**53 - 1
 
 
+def test_the_schema_of_a_result_says_that_details_are_an_object() -> None:
+    schema = CheckResult.model_json_schema()["properties"]["details"]
+    assert (schema["type"], schema["additionalProperties"]) == ("object", True)
+
+
 def test_a_result_is_not_changed_by_what_it_was_made_of() -> None:
     details: dict[str, object] = {"a": 1}
     result = CheckResult(details=details)
@@ -278,6 +284,33 @@ async def test_who_waits_is_woken_though_no_outcome_can_be_judged(
     await eventually(lambda: slot_of(registry, "stubborn").flight is None)
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert row_of(await registry.report()).state == "up"
+
+
+INTERRUPTED = """
+import asyncio
+from cqrs_ddd_health import HealthRegistry
+from cqrs_ddd_health.history import Results
+interrupts, add = [KeyboardInterrupt()], Results.add
+def interrupted(*arguments):
+    if interrupts:
+        raise interrupts.pop()
+    add(*arguments)
+Results.add = interrupted
+registry = HealthRegistry()
+async def check():
+    return True
+registry.register("check", check)
+loop = asyncio.new_event_loop()  # one that leaves Ctrl-C to Python
+try:
+    loop.run_until_complete(registry.report())
+except KeyboardInterrupt:
+    print("interrupted")
+print(loop.run_until_complete(registry.report()).status)
+"""
+
+
+def test_the_users_interrupt_while_an_outcome_is_judged_reaches_the_application() -> None:
+    assert run_script(INTERRUPTED).stdout.split() == ["interrupted", "healthy"]
 
 
 async def test_a_clock_that_goes_back_is_said_by_the_row_of_the_run_that_it_was_in() -> None:
