@@ -20,6 +20,7 @@ __all__ = [
     "end_loop",
     "end_on",
     "end_tasks",
+    "is_cancelled_from_outside",
     "is_ctrl_c",
     "loop_runner",
     "retrieve",
@@ -114,6 +115,12 @@ def retrieve(ended: asyncio.Future[T]) -> None:
     """Look at what a task raised that nobody waits for: asyncio would log that nobody did."""
     if not ended.cancelled():
         ended.exception()
+
+
+def is_cancelled_from_outside() -> bool:
+    """Whether the running task was cancelled: else a `CancelledError` is of what it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def is_ctrl_c() -> bool:

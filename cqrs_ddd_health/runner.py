@@ -22,7 +22,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from .endings import cut_off, end_on, end_tasks, is_ctrl_c
+from .endings import cut_off, end_on, end_tasks, is_cancelled_from_outside, is_ctrl_c
 from .evaluation import SUCCESS, Outcome
 from .flights import UNOWNED, Asker, Flight, Slot, by_due_time, shown
 from .greenlets import RLock
@@ -238,7 +238,7 @@ class Runner:
             value = await flight.slot.ask()
             outcome = SUCCESS if value is True else await _read(value)
         except CancelledError as error:
-            if _is_cancelled_from_outside():
+            if is_cancelled_from_outside():
                 raise
             outcome = outcome_of_error(error)
         except OwnerLoopError:
@@ -385,11 +385,6 @@ class Runner:
         self.owner.begin_process()
         for slot in slots:
             slot.begin_process()
-
-
-def _is_cancelled_from_outside() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _read(value: object) -> Outcome:

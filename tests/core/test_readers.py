@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings
@@ -172,7 +172,7 @@ class Remote(logging.Handler):
 
 
 @contextmanager
-def remote_log() -> Iterator[Remote]:
+def remote_log() -> Generator[Remote]:
     logger, remote = logging.getLogger("cqrs_ddd_health"), Remote()
     logger.addHandler(remote)
     try:
