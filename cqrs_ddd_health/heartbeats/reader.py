@@ -99,6 +99,8 @@ class BeatReader:
         self._may_doubt = False
         self._looked_at = -inf
         self._held = _Held()
+        self._heard_until = -inf
+        """Until when all that was published has come, as far as the store could say."""
         self._gap_since = self._trusted_since = -inf
         """Between these what was read may not have been what was published."""
 
@@ -170,13 +172,14 @@ class BeatReader:
             self._distrust(self._held.since)
         else:
             self._trust()
+        self._heard_until = max(self._heard_until, self._held.now - behind_seconds)
         return self._silent(behind_seconds)
 
     def _silent(self, behind_seconds: float) -> frozenset[str]:
         held, trusted_since = self._held, self._trusted_since
         if held.since == held.now and trusted_since == -inf and not held.is_first:
             return frozenset()
-        heard = max(-inf if held.is_first else held.since, held.now - behind_seconds)
+        heard = max(-inf if held.is_first else held.since, self._heard_until)
         heard_stamp = max(held.newest, held.server_now - behind_seconds)
         return frozenset(
             worker

@@ -246,7 +246,8 @@ class RedisHeartbeatStore:
             return None
         if info.get("role") == "slave":
             linked = info.get("master_link_status") == "up"
-            return float(str(info["master_last_io_seconds_ago"])) if linked else inf
+            # Of which Redis says the whole seconds.
+            return float(str(info["master_last_io_seconds_ago"])) + 1 if linked else inf
         return 0.0 if refusal_of_redis(info, {}) is None else inf
 
     async def retire(self, worker: str, instance: str, token: str) -> None:

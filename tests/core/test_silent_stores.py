@@ -52,8 +52,9 @@ def test_the_only_worker_is_dead_unless_the_store_is_cut_off(
     told: float | None, silent: set[str]
 ) -> None:
     looks = Looks(0.0, stored()).look(LATE, stored())
-    assert looks.silent(told) == silent
     assert looks.reader.suspects() == {"one"}
+    assert looks.silent(told) == silent
+    assert looks.reader.suspects() == silent
 
 
 def test_several_that_stop_at_once_are_not_believed_to_without_a_word_of_the_store() -> None:
@@ -66,6 +67,13 @@ def test_a_copy_that_heard_of_its_primary_after_a_publish_was_due_is_believed() 
     looks = Looks(0.0, stored()).look(LATE, stored())
     assert looks.silent(LATE - 2 * INTERVAL) == {"one"}
     assert looks.silent(LATE - 2 * INTERVAL - 0.1) == set()
+
+
+def test_what_a_copy_has_heard_of_stays_heard() -> None:
+    looks = Looks(0.0, stored()).look(LATE, stored())
+    assert looks.silent(1.0) == set()
+    looks.look(LATE + 1, stored())
+    assert looks.silent(LATE) == set()
 
 
 # --- what is heard of others

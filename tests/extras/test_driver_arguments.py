@@ -132,6 +132,7 @@ def test_hosts_stay_in_the_url() -> None:
         ("ssl_mode=VERIFY_CA", ssl.CERT_REQUIRED, False),
         ("ssl_ca={ca}", ssl.CERT_REQUIRED, True),
         ("ssl_ca={ca}&ssl_check_hostname=false", ssl.CERT_REQUIRED, False),
+        ("ssl_capath=/", ssl.CERT_REQUIRED, True),
         ("ssl_verify_cert=true", ssl.CERT_REQUIRED, False),
         ("ssl_verify_identity=true", ssl.CERT_REQUIRED, True),
         ("ssl_cert={cert}&ssl_key={key}", ssl.CERT_NONE, False),
