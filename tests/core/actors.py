@@ -20,8 +20,10 @@ SHORT = 0.02
 """A timeout or deadline that a test waits for."""
 
 
-FORKS = {"Python": "os.fork()", "C": "__import__('ctypes').PyDLL(None).fork()"}
-"""Ways to fork, by who does it: of one in C Python learns nothing, and runs no hook."""
+_CALM = "__import__('time').sleep(0.2)"
+FORKS = {"Python": "os.fork()", "C": f"({_CALM}, __import__('ctypes').PyDLL(None).fork())[1]"}
+"""Ways to fork, by who does it: of one in C Python learns nothing, and runs no hook. A thread that
+waits for the interpreter just then leaves it locked in the child, so it comes when all idle."""
 
 
 class Gated:

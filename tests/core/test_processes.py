@@ -263,10 +263,14 @@ for what in (hung, heartbeats, registers, default, blocking):
     assert answer_of(in_child(fork) + source).split() == asked
 
 
-def test_where_no_page_can_be_wiped_the_pid_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_where_no_page_can_be_wiped_the_pid_tells(
+    monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
     def none_to_be_had(*_: object, **__: object) -> NoReturn:
         raise OSError
 
+    monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(mmap, "mmap", none_to_be_had)
     is_known, set_known = forks.new_mark()
     assert not is_known

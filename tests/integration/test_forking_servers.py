@@ -34,7 +34,7 @@ import asyncio, contextlib, functools, json, os, threading, time
 from cqrs_ddd_health import HealthRegistry, HealthServer, HealthSettings
 
 settings = HealthSettings.model_validate(SETTINGS)
-registry = HealthRegistry(settings=settings)
+registry = HealthRegistry(settings=settings, own_loop=True)
 registry.register("sync", lambda: True)
 
 

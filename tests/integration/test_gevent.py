@@ -20,7 +20,7 @@ from cqrs_ddd_health import BlockingCallError, HealthRegistry, HealthServer
 
 hub, hubs = gevent.get_hub(), set()
 client = Redis.from_url(URL)  # with connections that belong to this hub
-registry = HealthRegistry.get_instance()
+registry = HealthRegistry(own_loop=True)
 
 
 def check():
