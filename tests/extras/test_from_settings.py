@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import URL
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings, SettingsError
 from cqrs_ddd_health.checks.connected import ConnectedCheck
@@ -81,8 +82,10 @@ async def test_the_databases_that_are_running(server: str, driver: str) -> None:
 async def test_sqlite_is_down_when_its_file_is_taken_away_and_is_never_made(
     tmp_path: Path, driver: str
 ) -> None:
-    file = tmp_path / "app #1%20.sqlite3"
-    registry = registry_of(db=f"sqlite+{driver}:///{quote(str(file))}")
+    file = tmp_path / "app#1%20.sqlite3"
+    # SQLAlchemy 2.1 encodes the path, 2.0 takes it as it is.
+    url = URL.create(f"sqlite+{driver}", database=str(file))
+    registry = registry_of(db=url.render_as_string())
     assert row_of(await registry.report(), "db").state == "down"
     assert not file.exists()
     sqlite3.connect(file).close()
@@ -91,6 +94,15 @@ async def test_sqlite_is_down_when_its_file_is_taken_away_and_is_never_made(
     file.rename(tmp_path / "elsewhere")
     assert row_of(await registry.report(), "db").state == "down"
     assert not file.exists()
+    await registry.aclose()
+
+
+@pytest.mark.newest  # SQLAlchemy 2.0 decodes no path
+async def test_a_path_of_sqlite_is_percent_decoded(tmp_path: Path) -> None:
+    file = tmp_path / "app #1%20.sqlite3"
+    file.touch()
+    registry = registry_of(db=f"sqlite+aiosqlite:///{quote(str(file))}")
+    assert row_of(await registry.report(), "db").state == "up"
     await registry.aclose()
 
 
