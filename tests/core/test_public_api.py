@@ -31,9 +31,9 @@ OPTIONAL = [
 NEEDS_EXTRAS = {
     "collector",
     "prometheus",
-    "server",
     "web.fastapi",
     "heartbeats.sql_connections",
+    "heartbeats.sql_reads",
     "heartbeats.sql_statements",
 }
 LAZY = [cqrs_ddd_health, checks]

@@ -248,6 +248,14 @@ def test_what_is_installed_serves(environment: Environment, tmp_path: Path) -> N
         run([environment.command, "probe", f"{service.root}/health/ready"], tmp_path, variables)
 
 
+def test_what_is_installed_serves_without_code(environment: Environment, tmp_path: Path) -> None:
+    url = {"CQRS_HEALTH_CHECKS__DISK__URL": f"disk://{tmp_path}"}
+    variables = without_python(bare_environment(tmp_path, **url))
+    command = ["-I", environment.command, "serve", "--port", "0"]
+    with Service(command, variables, tmp_path, python=environment.python) as service:
+        assert service.get("/health/ready").json["components"] == {"disk": "up"}
+
+
 def test_what_is_installed_checks(asked: Callable[..., str], tmp_path: Path) -> None:
     url = {"CQRS_HEALTH_CHECKS__DISK__URL": f"disk://{tmp_path}"}
     report = json.loads(asked("check", "--json", **url))
