@@ -5,6 +5,7 @@ The servers are imported where a fixture starts one: tests/core runs without wha
 
 from __future__ import annotations
 
+import random
 import signal
 from collections.abc import Iterator
 from copy import copy
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tests.servers import OwnKafka, OwnNats, OwnPostgres, OwnRedis
 
 # They are no test module, and are to say as much when they fail.
-pytest.register_assert_rewrite("tests.store_cases")
+pytest.register_assert_rewrite("tests.core.actors", "tests.store_cases")
 
 
 # A shell without job control has what it starts in the background ignore Ctrl-C, and so would
@@ -37,6 +38,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("busy")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shuffle", type=int, metavar="SEED", help="run the tests in the random order of that seed"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seed: int | None = config.getoption("shuffle")
+    if seed is not None:
+        random.Random(seed).shuffle(items)
 
 
 @pytest.fixture(autouse=True)
