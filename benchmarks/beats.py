@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from cqrs_ddd_health import HealthRegistry
-from cqrs_ddd_health.heartbeats.from_url import store_from_url
+from cqrs_ddd_health.heartbeats.stores.from_url import store_from_url
 
 from .measure import Result, at_most, compared, taking_turns
 

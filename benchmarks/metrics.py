@@ -21,8 +21,8 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings
+from cqrs_ddd_health.engine.tallies import BOUNDS
 from cqrs_ddd_health.prometheus import HealthCollector
-from cqrs_ddd_health.tallies import BOUNDS
 
 from .measure import Result, at_most, compared, sync_timer, taking_turns
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, MutableMapping
 from contextlib import AsyncExitStack
 
 from cqrs_ddd_health import CheckOptions, HealthRegistry
-from cqrs_ddd_health.refresh import Pace
+from cqrs_ddd_health.engine.scheduler import Pace
 from cqrs_ddd_health.web.asgi import HealthApp, health_app
 
 from .measure import Result, async_timer, at_most, compared, judged, taking_turns

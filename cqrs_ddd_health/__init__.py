@@ -5,7 +5,7 @@ The names below are imported when they are first used; until then this package c
 
 from __future__ import annotations
 
-from .lazily import imported
+from .runtime.lazy import imported
 
 TYPE_CHECKING = False  # as that of typing, which type checkers know too, without its import
 
@@ -21,7 +21,28 @@ if TYPE_CHECKING:
     from .checks import PoolSaturationHealthCheck as PoolSaturationHealthCheck
     from .checks import RedisHealthCheck as RedisHealthCheck
     from .checks import TcpHealthCheck as TcpHealthCheck
-    from .draining import drain_on_sigterm as drain_on_sigterm
+    from .config.settings import CheckSettings as CheckSettings
+    from .config.settings import HealthSettings as HealthSettings
+    from .domain.models import CheckResult as CheckResult
+    from .domain.models import ComponentStatus as ComponentStatus
+    from .domain.models import Failure as Failure
+    from .domain.models import HealthReport as HealthReport
+    from .domain.models import HeartbeatRecord as HeartbeatRecord
+    from .domain.models import ServiceInfo as ServiceInfo
+    from .domain.options import CheckOptions as CheckOptions
+    from .domain.protocols import BeatsRead as BeatsRead
+    from .domain.protocols import Clock as Clock
+    from .domain.protocols import HealthCheck as HealthCheck
+    from .domain.protocols import HeartbeatStore as HeartbeatStore
+    from .domain.protocols import Listener as Listener
+    from .domain.protocols import StoredBeat as StoredBeat
+    from .domain.transitions import Transition as Transition
+    from .domain.wire import ReadyDict as ReadyDict
+    from .domain.wire import StatusDict as StatusDict
+    from .domain.wire import UpDown as UpDown
+    from .engine.configured_checks import OptionOrigin as OptionOrigin
+    from .engine.history import PastResult as PastResult
+    from .engine.snapshot import Measurements as Measurements
     from .errors import BlockingCallError as BlockingCallError
     from .errors import DrainError as DrainError
     from .errors import DuplicateNameError as DuplicateNameError
@@ -32,76 +53,69 @@ if TYPE_CHECKING:
     from .errors import ServerError as ServerError
     from .errors import SettingsError as SettingsError
     from .errors import UnknownNameError as UnknownNameError
-    from .health_server import HealthServer as HealthServer
-    from .heartbeat_file import HeartbeatFile as HeartbeatFile
-    from .heartbeats import MemoryHeartbeatStore as MemoryHeartbeatStore
-    from .history import PastResult as PastResult
-    from .models import CheckResult as CheckResult
-    from .models import ComponentStatus as ComponentStatus
-    from .models import Failure as Failure
-    from .models import HealthReport as HealthReport
-    from .models import HeartbeatRecord as HeartbeatRecord
-    from .models import ServiceInfo as ServiceInfo
-    from .options import CheckOptions as CheckOptions
-    from .protocols import BeatsRead as BeatsRead
-    from .protocols import Clock as Clock
-    from .protocols import HealthCheck as HealthCheck
-    from .protocols import HeartbeatStore as HeartbeatStore
-    from .protocols import Listener as Listener
-    from .protocols import StoredBeat as StoredBeat
+    from .heartbeats.file import HeartbeatFile as HeartbeatFile
+    from .heartbeats.stores.memory import MemoryHeartbeatStore as MemoryHeartbeatStore
     from .registry import HealthRegistry as HealthRegistry
-    from .settings import CheckSettings as CheckSettings
-    from .settings import HealthSettings as HealthSettings
-    from .threads import run_blocking as run_blocking
-    from .transitions import Transition as Transition
+    from .runtime.threads import run_blocking as run_blocking
+    from .web.openapi import openapi as openapi
+    from .web.server.draining import SigtermDrain as SigtermDrain
+    from .web.server.draining import drain_on_sigterm as drain_on_sigterm
+    from .web.server.health_server import HealthServer as HealthServer
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "AlembicHealthCheck": "checks",
-    "BeatsRead": "protocols",
+    "BeatsRead": "domain.protocols",
     "BlockingCallError": "errors",
     "Check": "checks",
-    "CheckOptions": "options",
-    "CheckResult": "models",
-    "CheckSettings": "settings",
-    "Clock": "protocols",
-    "ComponentStatus": "models",
+    "CheckOptions": "domain.options",
+    "CheckResult": "domain.models",
+    "CheckSettings": "config.settings",
+    "Clock": "domain.protocols",
+    "ComponentStatus": "domain.models",
     "DatabaseHealthCheck": "checks",
     "DiskSpaceHealthCheck": "checks",
     "DrainError": "errors",
     "DuplicateNameError": "errors",
     "EventLoopLagHealthCheck": "checks",
-    "Failure": "models",
-    "HealthCheck": "protocols",
+    "Failure": "domain.models",
+    "HealthCheck": "domain.protocols",
     "HealthError": "errors",
     "HealthRegistry": "registry",
-    "HealthReport": "models",
-    "HealthServer": "health_server",
-    "HealthSettings": "settings",
-    "HeartbeatFile": "heartbeat_file",
-    "HeartbeatRecord": "models",
-    "HeartbeatStore": "protocols",
+    "HealthReport": "domain.models",
+    "HealthServer": "web.server.health_server",
+    "HealthSettings": "config.settings",
+    "HeartbeatFile": "heartbeats.file",
+    "HeartbeatRecord": "domain.models",
+    "HeartbeatStore": "domain.protocols",
     "HttpHealthCheck": "checks",
     "InvalidCheckError": "errors",
     "InvalidNameError": "errors",
     "InvalidOptionError": "errors",
-    "Listener": "protocols",
+    "Listener": "domain.protocols",
+    "Measurements": "engine.snapshot",
     "MemoryHealthCheck": "checks",
-    "MemoryHeartbeatStore": "heartbeats",
+    "MemoryHeartbeatStore": "heartbeats.stores.memory",
     "MessageBrokerHealthCheck": "checks",
-    "PastResult": "history",
+    "OptionOrigin": "engine.configured_checks",
+    "PastResult": "engine.history",
     "PoolSaturationHealthCheck": "checks",
+    "ReadyDict": "domain.wire",
     "RedisHealthCheck": "checks",
     "ServerError": "errors",
-    "ServiceInfo": "models",
+    "ServiceInfo": "domain.models",
     "SettingsError": "errors",
-    "StoredBeat": "protocols",
+    "SigtermDrain": "web.server.draining",
+    "StatusDict": "domain.wire",
+    "StoredBeat": "domain.protocols",
     "TcpHealthCheck": "checks",
-    "Transition": "transitions",
+    "Transition": "domain.transitions",
     "UnknownNameError": "errors",
-    "drain_on_sigterm": "draining",
-    "run_blocking": "threads",
+    "UpDown": "domain.wire",
+    "drain_on_sigterm": "web.server.draining",
+    "openapi": "web.openapi",
+    "run_blocking": "runtime.threads",
 }
 
 __all__ = [
@@ -134,21 +148,28 @@ __all__ = [
     "InvalidNameError",
     "InvalidOptionError",
     "Listener",
+    "Measurements",
     "MemoryHealthCheck",
     "MemoryHeartbeatStore",
     "MessageBrokerHealthCheck",
+    "OptionOrigin",
     "PastResult",
     "PoolSaturationHealthCheck",
+    "ReadyDict",
     "RedisHealthCheck",
     "ServerError",
     "ServiceInfo",
     "SettingsError",
+    "SigtermDrain",
+    "StatusDict",
     "StoredBeat",
     "TcpHealthCheck",
     "Transition",
     "UnknownNameError",
+    "UpDown",
     "__version__",
     "drain_on_sigterm",
+    "openapi",
     "run_blocking",
 ]
 

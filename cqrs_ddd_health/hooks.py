@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Protocol, TypeVar
 
+from .domain.names import require_name
 from .errors import InvalidOptionError
-from .names import require_name
 from .registry import HealthRegistry
 
 __all__ = ["HeartbeatHook", "Hook", "HookRegistry", "register_heartbeat_hook"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from .background_server import BackgroundServer
-from .collector import HealthCollector, encoded, is_collected_by
+from .web.collector import HealthCollector, encoded, is_collected_by
 from .web.metrics import MetricsApp
+from .web.server.threaded import BackgroundServer
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -7,32 +7,33 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
-from .beating import Beating
 from .checks.callable import Check
-from .clocks import GivenClock, SystemClock
-from .compat import components_dict, status_dict
-from .configured import OptionOrigin, origins_of
-from .engine import Engine
-from .forks import at_fork, notice_fork
-from .greenlets import running_loop
-from .history import PastResult
-from .instances import Instances
-from .measurements import Measurements, measured
-from .models import HealthReport, Probe
-from .names import require_name
-from .options import (
+from .config.settings import HealthSettings
+from .domain.contract import components_dict, status_dict
+from .domain.models import HealthReport, Probe
+from .domain.names import require_name
+from .domain.options import (
     CheckOptions,
     options_from_keywords,
     require_bool,
     require_instance,
     require_seconds,
 )
-from .settings import HealthSettings
-from .transitions import Transition
-from .wire import StatusDict, UpDown
+from .domain.transitions import Transition
+from .domain.wire import StatusDict, UpDown
+from .engine.configured_checks import OptionOrigin, origins_of
+from .engine.default_instance import Instances
+from .engine.given_clock import GivenClock
+from .engine.history import PastResult
+from .engine.snapshot import Measurements, measured
+from .engine.wiring import Engine
+from .engine.worker_api import Beating
+from .runtime.clock import SystemClock
+from .runtime.forking import at_fork, notice_fork
+from .runtime.greenlets import running_loop
 
 if TYPE_CHECKING:
-    from .protocols import Clock, HeartbeatStore, Listener
+    from .domain.protocols import Clock, HeartbeatStore, Listener
 
 __all__ = ["HealthRegistry"]
 

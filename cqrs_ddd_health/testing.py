@@ -6,10 +6,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from .models import CheckResult
-from .protocols import HeartbeatStore, StoredBeat
+from .config.settings import HealthSettings
+from .domain.models import CheckResult
+from .domain.protocols import HeartbeatStore, StoredBeat
 from .registry import HealthRegistry
-from .settings import HealthSettings
 
 __all__ = ["FakeCheck", "FakeClock", "HeartbeatStoreConformance", "clean_registry"]
 

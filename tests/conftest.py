@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cqrs_ddd_health import texts
+from cqrs_ddd_health.domain import redaction as texts
 from tests.examples import examples
 
 if TYPE_CHECKING:

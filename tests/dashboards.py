@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from cqrs_ddd_health import HealthSettings
-from cqrs_ddd_health.deploy.dashboard import dashboard
-from cqrs_ddd_health.deploy.values import DeployValues
+from cqrs_ddd_health.cli.export.dashboard import dashboard
+from cqrs_ddd_health.cli.export.values import DeployValues
 
 Page: TypeAlias = "dict[str, Any]"
 

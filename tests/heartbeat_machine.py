@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from cqrs_ddd_health import HeartbeatStore, StoredBeat
 from cqrs_ddd_health.heartbeats.reader import BeatReader
-from cqrs_ddd_health.heartbeats.rows import KEPT_SECONDS, KEPT_TIMEOUTS
+from cqrs_ddd_health.heartbeats.stores.rows import KEPT_SECONDS, KEPT_TIMEOUTS
 
 __all__ = ["Age", "StoreMachine", "machine_of"]
 

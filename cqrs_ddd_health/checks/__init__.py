@@ -8,7 +8,7 @@ Each is imported when it is first used: a process has few kinds of them.
 
 from __future__ import annotations
 
-from cqrs_ddd_health.lazily import imported
+from cqrs_ddd_health.runtime.lazy import imported
 
 TYPE_CHECKING = False  # as that of typing, which type checkers know too, without its import
 

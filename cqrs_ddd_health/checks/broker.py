@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 
+from cqrs_ddd_health.domain.models import CheckResult
 from cqrs_ddd_health.errors import InvalidCheckError
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.threads import require_owner_loop, run_blocking
+from cqrs_ddd_health.runtime.threads import require_owner_loop, run_blocking
 
-from .round_trips import round_trip
+from .brokers.round_trips import round_trip
 
 __all__ = ["MessageBrokerHealthCheck"]
 

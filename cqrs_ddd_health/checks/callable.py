@@ -7,10 +7,10 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from cqrs_ddd_health.domain.outcomes import outcome_of, outcome_of_error
+from cqrs_ddd_health.domain.protocols import HealthCheck
 from cqrs_ddd_health.errors import InvalidCheckError
-from cqrs_ddd_health.outcomes import outcome_of, outcome_of_error
-from cqrs_ddd_health.protocols import HealthCheck
-from cqrs_ddd_health.threads import needs_loop, require_owner_loop, run_blocking
+from cqrs_ddd_health.runtime.threads import needs_loop, require_owner_loop, run_blocking
 
 __all__ = ["Check", "asker_of", "is_loop_bound"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.per_loop import PerLoop
-from cqrs_ddd_health.protocols import HealthCheck
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.protocols import HealthCheck
+from cqrs_ddd_health.runtime.loop_local import PerLoop
 
 __all__ = ["ConnectedCheck", "ConnectedClient"]
 

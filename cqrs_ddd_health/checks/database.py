@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from cqrs_ddd_health.clients.writability import SQL, refusal_of_sql
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.options import require_bool
 from cqrs_ddd_health.errors import InvalidOptionError
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.options import require_bool
-from cqrs_ddd_health.threads import needs_loop, require_owner_loop, run_blocking
+from cqrs_ddd_health.runtime.threads import needs_loop, require_owner_loop, run_blocking
 
 from .libraries import comes_from
-from .writability import SQL, refusal_of_sql
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine, Result

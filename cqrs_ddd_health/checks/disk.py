@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.options import require_positive
-from cqrs_ddd_health.threads import run_blocking
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.options import require_positive
+from cqrs_ddd_health.runtime.threads import run_blocking
 
 __all__ = ["DiskSpaceHealthCheck"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.options import require_positive
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.options import require_positive
 
 __all__ = ["EventLoopLagHealthCheck"]
 

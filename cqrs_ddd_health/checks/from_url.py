@@ -26,27 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, quote, unquote
 
-from cqrs_ddd_health.errors import HealthError, InvalidOptionError
-from cqrs_ddd_health.protocols import HealthCheck
-from cqrs_ddd_health.texts import safe_text
-from cqrs_ddd_health.threads import run_blocking
-
-from .argument_values import flag
-from .broker import MessageBrokerHealthCheck
-from .broker_clients import CLUSTERS, require_client_library
-from .broker_clients import SCHEMES as BROKERS
-from .broker_clients import connect as connect_broker
-from .callable import Check
-from .connected import ConnectedCheck, ConnectedClient
-from .database import DatabaseHealthCheck
-from .disk import DiskSpaceHealthCheck
-from .driver_arguments import driver_arguments
-from .http import HttpHealthCheck
-from .memory import MemoryHealthCheck
-from .redis import RedisHealthCheck
-from .redis_clients import redis_client
-from .tcp import TcpHealthCheck
-from .urls import (
+from cqrs_ddd_health.clients.argument_values import flag
+from cqrs_ddd_health.clients.driver_arguments import driver_arguments
+from cqrs_ddd_health.clients.redis import redis_client
+from cqrs_ddd_health.clients.urls import (
     arguments_of,
     builder_of,
     hosts_of,
@@ -58,6 +41,23 @@ from .urls import (
     require_host,
     size_of,
 )
+from cqrs_ddd_health.domain.protocols import HealthCheck
+from cqrs_ddd_health.domain.redaction import safe_text
+from cqrs_ddd_health.errors import HealthError, InvalidOptionError
+from cqrs_ddd_health.runtime.threads import run_blocking
+
+from .broker import MessageBrokerHealthCheck
+from .brokers.connect import CLUSTERS, require_client_library
+from .brokers.connect import SCHEMES as BROKERS
+from .brokers.connect import connect as connect_broker
+from .callable import Check
+from .connected import ConnectedCheck, ConnectedClient
+from .database import DatabaseHealthCheck
+from .disk import DiskSpaceHealthCheck
+from .http import HttpHealthCheck
+from .memory import MemoryHealthCheck
+from .redis import RedisHealthCheck
+from .tcp import TcpHealthCheck
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

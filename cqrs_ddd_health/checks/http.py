@@ -12,12 +12,11 @@ from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from typing import TYPE_CHECKING, cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from cqrs_ddd_health.clients.sockets import connected
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.options import require_host, require_port
 from cqrs_ddd_health.errors import InvalidOptionError
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.options import require_host, require_port
-from cqrs_ddd_health.threads import run_blocking
-
-from .tcp import connected
+from cqrs_ddd_health.runtime.threads import run_blocking
 
 if TYPE_CHECKING:
     import asyncio

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.options import require_positive
-from cqrs_ddd_health.threads import run_blocking
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.options import require_positive
+from cqrs_ddd_health.runtime.threads import run_blocking
 
 __all__ = ["MemoryHealthCheck"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
+from cqrs_ddd_health.domain.models import CheckResult
 from cqrs_ddd_health.errors import InvalidCheckError, InvalidOptionError
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.threads import run_blocking
+from cqrs_ddd_health.runtime.threads import run_blocking
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory

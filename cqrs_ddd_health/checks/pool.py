@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.options import require_share
 from cqrs_ddd_health.errors import InvalidCheckError
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.options import require_share
 
 __all__ = ["PoolSaturationHealthCheck"]
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sized
 from inspect import isawaitable, iscoroutinefunction
 from typing import Protocol, cast
 
+from cqrs_ddd_health.clients.writability import CONFIGURATION, refusal_of_redis
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.options import require_bool
 from cqrs_ddd_health.errors import InvalidOptionError
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.options import require_bool
-from cqrs_ddd_health.threads import require_owner_loop, run_blocking
+from cqrs_ddd_health.runtime.threads import require_owner_loop, run_blocking
 
 from .libraries import comes_from
-from .writability import CONFIGURATION, refusal_of_redis
 
 __all__ = ["RedisHealthCheck"]
 

@@ -20,15 +20,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
-from cqrs_ddd_health.endings import retrieve
-from cqrs_ddd_health.flights import JITTER, at_random
-from cqrs_ddd_health.forks import IS_KNOWN
-from cqrs_ddd_health.greenlets import Joinable, NoThreadsError, RLock, start_loop
-from cqrs_ddd_health.protocols import HeartbeatStore, StoredBeat
-from cqrs_ddd_health.tasks import future_on, start_task
-from cqrs_ddd_health.uwsgi import is_before_fork, require_threads
+from cqrs_ddd_health.domain.protocols import HeartbeatStore, StoredBeat
+from cqrs_ddd_health.runtime.cancellation import retrieve
+from cqrs_ddd_health.runtime.clock import JITTER, at_random
+from cqrs_ddd_health.runtime.forking import IS_KNOWN
+from cqrs_ddd_health.runtime.greenlets import Joinable, NoThreadsError, RLock, start_loop
+from cqrs_ddd_health.runtime.tasks import future_on, start_task
+from cqrs_ddd_health.runtime.uwsgi import is_before_fork, require_threads
 
-from .refusals import refusal_of
+from .stores.refusals import refusal_of
 
 __all__ = ["Publisher", "publish_interval"]
 

@@ -29,10 +29,10 @@ from itertools import compress
 from math import inf
 from typing import NamedTuple, TypeAlias
 
-from cqrs_ddd_health.protocols import BeatsRead
+from cqrs_ddd_health.domain.protocols import BeatsRead
 
-from .fleet import Fleet
-from .rows import StoredColumns, columns_of
+from .beat_table import Fleet
+from .stores.rows import StoredColumns, columns_of
 
 __all__ = ["BeatReader", "Looked"]
 

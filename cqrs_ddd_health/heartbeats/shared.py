@@ -10,23 +10,22 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
-from cqrs_ddd_health.evaluation import LeftOut
-from cqrs_ddd_health.flights import Slot, stands_in
-from cqrs_ddd_health.greenlets import RLock
-from cqrs_ddd_health.models import CheckResult
-from cqrs_ddd_health.options import CheckOptions
-from cqrs_ddd_health.protocols import BeatsRead, HeartbeatStore
+from cqrs_ddd_health.domain.evaluation import LeftOut
+from cqrs_ddd_health.domain.models import CheckResult
+from cqrs_ddd_health.domain.options import CheckOptions
+from cqrs_ddd_health.domain.protocols import BeatsRead, HeartbeatStore
+from cqrs_ddd_health.runtime.greenlets import RLock
 
-from .fleet import Fleet, Others
-from .memory import MemoryHeartbeatStore
+from .beat_table import Fleet, Others
 from .publisher import MAX_INTERVAL_SECONDS, Publisher
 from .reader import BeatReader, Looked
-from .rows import LATELY_SECONDS, columns_of
+from .stores.memory import MemoryHeartbeatStore
+from .stores.rows import LATELY_SECONDS, columns_of
 
 if TYPE_CHECKING:
-    from cqrs_ddd_health.protocols import Clock
+    from cqrs_ddd_health.domain.protocols import Clock
 
-__all__ = ["SharedHeartbeats"]
+__all__ = ["STORE", "SharedHeartbeats"]
 
 STORE = "heartbeat_store"
 """The name of the store's row."""
@@ -65,7 +64,7 @@ class SharedHeartbeats:
         self._expected = expected
         self._reader = BeatReader()
         self.publisher: Publisher = Publisher(store, own.timeouts, own.stored)
-        options = CheckOptions(
+        self.options: CheckOptions = CheckOptions(
             critical=False,
             probes=(),
             timeout_seconds=timeout_seconds,
@@ -73,8 +72,6 @@ class SharedHeartbeats:
             down_interval_seconds=MAX_INTERVAL_SECONDS,
             initial_delay_seconds=0.0,
         )
-        # Any loop may ask: the publisher's looks.
-        self.slot: Slot = Slot(STORE, self._look, options, kind="store", loop_bound=False)
         self.begin_process()
 
     def begin_process(self) -> None:
@@ -87,7 +84,8 @@ class SharedHeartbeats:
         self._reader.forget()
         self._others = Others()
         self._looked_at: float | None = None
-        self._was_read = False
+        self.was_read: bool = False
+        """Whether the last look brought an answer."""
 
     def others(self, now: float) -> Others:
         """Return what is known of other processes, and how long ago that was so."""
@@ -96,18 +94,15 @@ class SharedHeartbeats:
         elapsed = 0.0 if looked_at is None else max(now - looked_at, 0.0)
         return others._replace(elapsed=elapsed)
 
-    def is_unseen(self, now: float, *, asked: bool) -> bool:
-        """Whether what other processes do is not known now, to somebody who asked or did not."""
-        return not self._was_read or (asked and not stands_in(self.slot, now))
-
-    async def _look(self) -> CheckResult:
+    async def look(self) -> CheckResult:
+        """Read what others beat, and say how the store is. Any loop may ask: another one looks."""
         try:
             looked, dropped = await self.publisher.ask(self._read)
         except BaseException:  # cut off by its timeout too
-            self._was_read = False
+            self.was_read = False
             self._reader.distrust()
             raise
-        self._was_read = True
+        self.was_read = True
         details: dict[str, object] = {
             "store": type(self._store).__name__,
             "instances": len(looked.beats.ages),

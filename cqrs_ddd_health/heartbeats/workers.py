@@ -11,7 +11,7 @@ from itertools import compress, islice
 from operator import not_
 from typing import NamedTuple
 
-from cqrs_ddd_health.evaluation import (
+from cqrs_ddd_health.domain.evaluation import (
     Beat,
     CheckState,
     Outcome,
@@ -19,10 +19,9 @@ from cqrs_ddd_health.evaluation import (
     next_state,
     worker_outcome,
 )
-from cqrs_ddd_health.greenlets import RLock
-from cqrs_ddd_health.models import ComponentState, ComponentStatus, HeartbeatRecord, Probe
-from cqrs_ddd_health.names import require_name
-from cqrs_ddd_health.options import (
+from cqrs_ddd_health.domain.models import ComponentState, ComponentStatus, HeartbeatRecord, Probe
+from cqrs_ddd_health.domain.names import require_name
+from cqrs_ddd_health.domain.options import (
     CheckOptions,
     require_bool,
     require_count,
@@ -30,9 +29,10 @@ from cqrs_ddd_health.options import (
     require_seconds,
     require_several,
 )
-from cqrs_ddd_health.transitions import Transition, transition
+from cqrs_ddd_health.domain.transitions import Transition, transition
+from cqrs_ddd_health.runtime.greenlets import RLock
 
-from .fleet import FleetNow, Others, Roster
+from .beat_table import FleetNow, Others, Roster
 
 __all__ = ["Workers", "WorkersView", "instances_by_state"]
 

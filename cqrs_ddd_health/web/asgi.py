@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from . import formats
+from . import responses as formats
 from .authorization import Authorizer
-from .formats import Answer
 from .metrics import METRICS, Metrics
+from .request import Message, Receive, Scope, Send, path_below_mount
 from .responder import COMPONENT, CONTRACT, Responder, prefix_of
-from .scope import Message, Receive, Scope, Send, path_below_mount
+from .responses import Answer
 
 if TYPE_CHECKING:
     from cqrs_ddd_health.registry import HealthRegistry

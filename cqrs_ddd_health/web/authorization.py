@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import TypeAlias
 
-from cqrs_ddd_health.endings import cut_off, is_ctrl_c, retrieve
+from cqrs_ddd_health.config.settings import HealthSettings
+from cqrs_ddd_health.domain.redaction import class_name
 from cqrs_ddd_health.errors import InvalidOptionError, SettingsError
-from cqrs_ddd_health.forks import at_fork, notice_fork
-from cqrs_ddd_health.readers import warn
-from cqrs_ddd_health.settings import HealthSettings
-from cqrs_ddd_health.tasks import start_task
-from cqrs_ddd_health.texts import class_name
-from cqrs_ddd_health.threads import DaemonThreads, run_on
+from cqrs_ddd_health.runtime.cancellation import cut_off, is_ctrl_c, retrieve
+from cqrs_ddd_health.runtime.forking import at_fork, notice_fork
+from cqrs_ddd_health.runtime.readers import warn
+from cqrs_ddd_health.runtime.tasks import start_task
+from cqrs_ddd_health.runtime.threads import DaemonThreads, run_on
 
-from .scope import Scope, bearer_token
+from .request import Scope, bearer_token
 
 __all__ = ["Authorizer", "Doorkeeper", "doorkeeper_of"]
 

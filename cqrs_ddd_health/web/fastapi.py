@@ -6,18 +6,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from cqrs_ddd_health.openapi import (
-    DESCRIPTIONS,
-    OPERATIONS,
-    Operation,
-    error_content,
-    other_content,
-)
-
-from . import formats
+from . import responses as formats
 from .authorization import Authorizer
-from .formats import Answer
+from .openapi import DESCRIPTIONS, OPERATIONS, Operation, error_content, other_content
 from .responder import COMPONENT, CONTRACT, METHODS, Responder, prefix_of
+from .responses import Answer
 
 try:
     from fastapi import APIRouter, Request, Response

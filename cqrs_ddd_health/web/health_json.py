@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cqrs_ddd_health.models import (
+from cqrs_ddd_health.domain.models import (
     ComponentState,
     ComponentStatus,
     HealthReport,
     HeartbeatRecord,
     ReportStatus,
 )
-from cqrs_ddd_health.wire import HealthJsonDict, MeasurementDict, PassWarnFail
+from cqrs_ddd_health.domain.wire import HealthJsonDict, MeasurementDict, PassWarnFail
 
 __all__ = ["health_json_dict"]
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from cqrs_ddd_health.readers import warn
-from cqrs_ddd_health.threads import run_blocking
+from cqrs_ddd_health.runtime.readers import warn
+from cqrs_ddd_health.runtime.threads import run_blocking
 
-from . import formats
-from .answers import Answers, Prepared
-from .formats import Answer
+from . import responses as formats
+from .cache import Answers, Prepared
 from .reports import Reports
+from .request import Receive, Scope, Send, accepted, path_below_mount
 from .responder import METHODS
-from .scope import Receive, Scope, Send, accepted, path_below_mount
+from .responses import Answer
 
 if TYPE_CHECKING:
     from cqrs_ddd_health.registry import HealthRegistry
@@ -65,7 +65,7 @@ class Metrics:
         if self._is_missing:
             return None
         try:
-            from cqrs_ddd_health.collector import HealthCollector, encoded
+            from .collector import HealthCollector, encoded
         except ImportError as error:
             self._is_missing = True
             warn("%s is not found: %s", METRICS, error)

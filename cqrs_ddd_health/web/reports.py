@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cqrs_ddd_health.models import HealthReport, Probe
+from cqrs_ddd_health.domain.models import HealthReport, Probe
 
-from .answers import Answers, Prepared
+from .cache import Answers, Prepared
 
 if TYPE_CHECKING:
     from cqrs_ddd_health.registry import HealthRegistry

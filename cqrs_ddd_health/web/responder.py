@@ -6,22 +6,22 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from cqrs_ddd_health.domain.models import HealthReport, Probe, overall_status
 from cqrs_ddd_health.errors import InvalidOptionError
-from cqrs_ddd_health.exposure import expose, expose_component
-from cqrs_ddd_health.models import HealthReport, Probe, overall_status
-from cqrs_ddd_health.tasks import start_task
+from cqrs_ddd_health.runtime.tasks import start_task
 
-from . import formats
-from .answers import Answers, Prepared
+from . import responses as formats
 from .authorization import Authorizer, doorkeeper_of
-from .formats import Answer
-from .page import page
+from .cache import Answers, Prepared
+from .exposure import expose, expose_component
+from .page.document import page
 from .reports import Reports
-from .scope import Scope, accepted, tags_asked_for
+from .request import Scope, accepted, tags_asked_for
+from .responses import Answer
 
 if TYPE_CHECKING:
+    from cqrs_ddd_health.config.settings import Detail
     from cqrs_ddd_health.registry import HealthRegistry
-    from cqrs_ddd_health.settings import Detail
 
 __all__ = ["COMPONENT", "CONTRACT", "METHODS", "ROUTES", "Responder", "prefix_of"]
 

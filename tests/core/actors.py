@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from cqrs_ddd_health import ComponentStatus, HealthRegistry, HealthReport, readers
-from cqrs_ddd_health.flights import Slot
+from cqrs_ddd_health import ComponentStatus, HealthRegistry, HealthReport
+from cqrs_ddd_health.engine.single_flight import Slot
+from cqrs_ddd_health.runtime import readers
 
 PATIENCE_SECONDS = 20.0
 """How long something may take that happens at once on a machine with nothing else to do."""

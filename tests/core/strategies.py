@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from cqrs_ddd_health.details import Details, DetailValue
-from cqrs_ddd_health.models import (
+from cqrs_ddd_health.domain.details import Details, DetailValue
+from cqrs_ddd_health.domain.fields import MAX_COUNT
+from cqrs_ddd_health.domain.models import (
     ComponentKind,
     ComponentState,
     ComponentStatus,
@@ -20,7 +21,6 @@ from cqrs_ddd_health.models import (
     ServiceInfo,
     overall_status,
 )
-from cqrs_ddd_health.strict import MAX_COUNT
 
 __all__ = [
     "component_states",

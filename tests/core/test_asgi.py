@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthReport, HealthSettings
-from cqrs_ddd_health.models import ComponentState
-from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.config.settings import Detail
+from cqrs_ddd_health.domain.models import ComponentState
 from cqrs_ddd_health.web.asgi import HealthApp, health_app
 from tests.core.actors import Told
 from tests.core.asgi_client import Response, converse, request

@@ -22,7 +22,7 @@ from cqrs_ddd_health import (
     InvalidOptionError,
     SettingsError,
 )
-from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.config.settings import Detail
 from cqrs_ddd_health.web import authorization
 from cqrs_ddd_health.web.asgi import Authorizer, HealthApp, Scope, health_app
 from tests.core.actors import Told, eventually, log_is_written
@@ -307,7 +307,7 @@ async def test_its_complaints_are_few_and_raise_nothing(
         said.append(why)
         raise OSError("no log today")
 
-    monkeypatch.setattr("cqrs_ddd_health.readers._logger.warning", fail)
+    monkeypatch.setattr("cqrs_ddd_health.runtime.readers._logger.warning", fail)
     kinds = iter([type(f"Error{number}", (Exception,), {}) for number in range(30)] * 2)
 
     def raising(scope: Scope) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings
-from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.config.settings import Detail
 from cqrs_ddd_health.web.asgi import health_app
 from tests.core.actors import Told
 from tests.core.asgi_client import Response, request

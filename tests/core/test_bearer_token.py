@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from cqrs_ddd_health import HealthSettings, SettingsError
-from cqrs_ddd_health.texts import safe_text
+from cqrs_ddd_health.domain.redaction import safe_text
 
 VARIABLE = "CQRS_HEALTH_BEARER_TOKEN"
 GOOD = "g00d-t0ken.of_many~characters+/=="

@@ -16,7 +16,7 @@ from cqrs_ddd_health import (
     HealthSettings,
     run_blocking,
 )
-from cqrs_ddd_health.threads import DaemonThreads
+from cqrs_ddd_health.runtime.threads import DaemonThreads
 from tests.core.actors import (
     SHORT,
     Blocked,

@@ -18,8 +18,8 @@ from cqrs_ddd_health import (
     InvalidNameError,
     SettingsError,
 )
-from cqrs_ddd_health.heartbeats.memory import MemoryHeartbeatStore
-from cqrs_ddd_health.names import require_name
+from cqrs_ddd_health.domain.names import require_name
+from cqrs_ddd_health.heartbeats.stores.memory import MemoryHeartbeatStore
 
 BAD_NAMES = {
     "": "CQRS_HEALTH_CHECKS__",

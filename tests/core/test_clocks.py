@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cqrs_ddd_health import HealthRegistry
-from cqrs_ddd_health.clocks import GivenClock
+from cqrs_ddd_health.engine.given_clock import GivenClock
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import PATIENCE_SECONDS, SHORT, Told, kind_of, row_of
 

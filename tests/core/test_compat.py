@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cqrs_ddd_health import ComponentStatus, Failure, HealthReport, HeartbeatRecord
-from cqrs_ddd_health.compat import components_dict, ready_dict, status_dict
-from cqrs_ddd_health.models import ComponentKind, ComponentState, overall_status
+from cqrs_ddd_health.domain.contract import components_dict, ready_dict, status_dict
+from cqrs_ddd_health.domain.models import ComponentKind, ComponentState, overall_status
 
 AT = datetime(2026, 2, 20, 12, tzinfo=UTC)
 

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from cqrs_ddd_health import CheckResult, endings
+from cqrs_ddd_health import CheckResult
 from cqrs_ddd_health.checks.connected import ConnectedCheck, ConnectedClient
-from cqrs_ddd_health.per_loop import PerLoop
+from cqrs_ddd_health.runtime import cancellation as endings
+from cqrs_ddd_health.runtime.loop_local import PerLoop
 from cqrs_ddd_health.testing import FakeCheck
 from tests.core.actors import PATIENCE_SECONDS, ThreadedLoop, eventually
 

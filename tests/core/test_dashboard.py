@@ -11,12 +11,12 @@ from typing import get_args
 import pytest
 
 from cqrs_ddd_health import HealthSettings, InvalidOptionError
-from cqrs_ddd_health.deploy.dashboard import UID, dashboard
-from cqrs_ddd_health.deploy.panels import COLUMNS, thresholds
-from cqrs_ddd_health.deploy.rendering import rendered
-from cqrs_ddd_health.deploy.values import DeployValues
-from cqrs_ddd_health.models import ComponentKind, ComponentState, Failure
-from cqrs_ddd_health.transitions import LOGGER, Transition, log
+from cqrs_ddd_health.cli.export.dashboard import UID, dashboard
+from cqrs_ddd_health.cli.export.panels import COLUMNS, thresholds
+from cqrs_ddd_health.cli.export.rendering import rendered
+from cqrs_ddd_health.cli.export.values import DeployValues
+from cqrs_ddd_health.domain.models import ComponentKind, ComponentState, Failure
+from cqrs_ddd_health.domain.transitions import LOGGER, Transition, log
 from tests.dashboards import Page, page_of, targets_of, titled, variables_in
 
 NOON = datetime(2026, 2, 20, 12, tzinfo=UTC)

@@ -14,8 +14,8 @@ import pytest
 
 import cqrs_ddd_health
 
-from .floors import modules_of
-from .test_floors import OPTIONAL
+from .imports import modules_of
+from .test_layers import OPTIONAL
 
 PACKAGE = "cqrs_ddd_health"
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from cqrs_ddd_health import HealthSettings, InvalidOptionError
-from cqrs_ddd_health.cli import DEPLOYED
-from cqrs_ddd_health.deploy.rendering import KINDS, rendered
-from cqrs_ddd_health.deploy.values import DeployValues
-from cqrs_ddd_health.exporting import export
-from cqrs_ddd_health.terminal import UsageError
+from cqrs_ddd_health.cli.export.dispatch import export
+from cqrs_ddd_health.cli.export.rendering import KINDS, rendered
+from cqrs_ddd_health.cli.export.values import DeployValues
+from cqrs_ddd_health.cli.output import UsageError
+from cqrs_ddd_health.cli.parser import DEPLOYED
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DEFAULTS = DeployValues.of(HealthSettings())

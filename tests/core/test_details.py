@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqrs_ddd_health.details import OMITTED, Details, DetailValue, json_safe
-from cqrs_ddd_health.texts import safe_text
+from cqrs_ddd_health.domain.details import OMITTED, Details, DetailValue, json_safe
+from cqrs_ddd_health.domain.redaction import safe_text
 
 from .strategies import details
 

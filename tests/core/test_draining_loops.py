@@ -11,7 +11,8 @@ import threading
 
 import pytest
 
-from cqrs_ddd_health import HealthRegistry, drain_on_sigterm, sigterm
+from cqrs_ddd_health import HealthRegistry, drain_on_sigterm
+from cqrs_ddd_health.runtime import sigterm
 from tests.core.actors import FORKS, PATIENCE_SECONDS, eventually
 from tests.core.sigterms import LONG, SOON, Server, terminate
 

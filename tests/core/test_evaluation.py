@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqrs_ddd_health import CheckOptions, CheckResult
-from cqrs_ddd_health.details import Details
-from cqrs_ddd_health.evaluation import (
+from cqrs_ddd_health.domain.details import Details
+from cqrs_ddd_health.domain.evaluation import (
     SUCCESS,
     Beat,
     CheckState,
@@ -22,9 +22,9 @@ from cqrs_ddd_health.evaluation import (
     worker_outcome,
     worst,
 )
-from cqrs_ddd_health.heartbeats.fleet import Fleet, FleetNow
-from cqrs_ddd_health.models import ComponentState, FailureKind, severity
-from cqrs_ddd_health.outcomes import outcome_of, outcome_of_error, timed_out
+from cqrs_ddd_health.domain.models import ComponentState, FailureKind, severity
+from cqrs_ddd_health.domain.outcomes import outcome_of, outcome_of_error, timed_out
+from cqrs_ddd_health.heartbeats.beat_table import Fleet, FleetNow
 
 from .strategies import component_states
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthServer, HealthSettings
-from cqrs_ddd_health.explanation import explained
-from cqrs_ddd_health.exposure import expose, expose_component
-from cqrs_ddd_health.settings import Detail
-from cqrs_ddd_health.table import table
-from cqrs_ddd_health.texts import scrub
+from cqrs_ddd_health.cli.explain import explained
+from cqrs_ddd_health.cli.table import table
+from cqrs_ddd_health.config.settings import Detail
+from cqrs_ddd_health.domain.redaction import scrub
 from cqrs_ddd_health.web.asgi import health_app
+from cqrs_ddd_health.web.exposure import expose, expose_component
 from tests.core.actors import Told
 from tests.core.asgi_client import Application, request
 

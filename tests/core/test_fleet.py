@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqrs_ddd_health.evaluation import Beat, is_fresh
-from cqrs_ddd_health.heartbeats.fleet import Fleet, FleetNow, Roster
+from cqrs_ddd_health.domain.evaluation import Beat, is_fresh
+from cqrs_ddd_health.heartbeats.beat_table import Fleet, FleetNow, Roster
 
 SECONDS = st.sampled_from([0.0, 0.5, 60.0, 60.5, 1e9])
 BEATS = st.lists(

@@ -22,8 +22,8 @@ from cqrs_ddd_health import (
     MemoryHeartbeatStore,
     ServerError,
 )
-from cqrs_ddd_health.greenlets import Handover, running_loop, start_loop, start_thread
-from cqrs_ddd_health.uwsgi import is_before_fork
+from cqrs_ddd_health.runtime.greenlets import Handover, running_loop, start_loop, start_thread
+from cqrs_ddd_health.runtime.uwsgi import is_before_fork
 from tests.core.actors import eventually_sync, row_of
 
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from pydantic import TypeAdapter
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthReport, HealthSettings
-from cqrs_ddd_health.models import ComponentState
+from cqrs_ddd_health.domain.models import ComponentState
+from cqrs_ddd_health.domain.wire import HealthJsonDict
 from cqrs_ddd_health.testing import FakeClock
 from cqrs_ddd_health.web.asgi import health_app
 from cqrs_ddd_health.web.health_json import health_json_dict
-from cqrs_ddd_health.wire import HealthJsonDict
 from tests.core.actors import Told
 from tests.core.asgi_client import Response, request
 from tests.core.strategies import reports

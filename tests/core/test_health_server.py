@@ -20,12 +20,12 @@ from cqrs_ddd_health import (
     HealthSettings,
     InvalidOptionError,
     ServerError,
-    background_server,
 )
-from cqrs_ddd_health.pulse import Pulse, Pulses
+from cqrs_ddd_health.runtime.loop_watchdog import Pulse, Pulses
+from cqrs_ddd_health.runtime.threads import run_blocking
 from cqrs_ddd_health.testing import FakeClock
-from cqrs_ddd_health.threads import run_blocking
 from cqrs_ddd_health.web.asgi import Scope, health_app
+from cqrs_ddd_health.web.server import threaded as background_server
 
 from . import asgi_client
 from .actors import (

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cqrs_ddd_health import HeartbeatFile, heartbeat_file
-from cqrs_ddd_health.heartbeat_file import staleness
+from cqrs_ddd_health import HeartbeatFile
+from cqrs_ddd_health.heartbeats import file as heartbeat_file
+from cqrs_ddd_health.heartbeats.file import staleness
 
 NOBODY = 65534
 
@@ -233,7 +234,15 @@ def test_a_probe_of_a_file_imports_less_than_one_of_a_url(file: Path) -> None:
     )
     modules = set(done.stdout.split())
     ours = {name for name in modules if name.startswith("cqrs_ddd_health")}
-    own = ("cli", "heartbeat_file", "lazily", "terminal")
+    own = (
+        "cli",
+        "cli.output",
+        "cli.parser",
+        "heartbeats",
+        "heartbeats.file",
+        "runtime",
+        "runtime.lazy",
+    )
     assert ours == {"cqrs_ddd_health", *(f"cqrs_ddd_health.{name}" for name in own)}
     assert {name.partition(".")[0] for name in modules - ours} <= sys.stdlib_module_names
     assert modules.isdisjoint({"asyncio", "http.client", "ssl", "threading", "typing"})

@@ -6,11 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cqrs_ddd_health import (
-    HealthRegistry,
-    HealthSettings,
-    HeartbeatRecord,
-)
+from cqrs_ddd_health import HealthRegistry, HealthSettings, HeartbeatRecord
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import kind_of, row_of
 

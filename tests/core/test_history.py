@@ -20,8 +20,8 @@ from cqrs_ddd_health import (
     PastResult,
     UnknownNameError,
 )
-from cqrs_ddd_health.history import MAX_RESULTS, MAX_TRANSITIONS, Results
-from cqrs_ddd_health.models import ComponentState
+from cqrs_ddd_health.domain.models import ComponentState
+from cqrs_ddd_health.engine.history import MAX_RESULTS, MAX_TRANSITIONS, Results
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import SHORT, Gated, Told, answer_of_script, eventually, row_of
 

@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeAlias
 
 import pytest
 
-from cqrs_ddd_health.web import http1
 from cqrs_ddd_health.web.asgi import Receive, Scope, Send
-from cqrs_ddd_health.web.http1 import Connections, RequestError, parsed
+from cqrs_ddd_health.web.server import http11 as http1
+from cqrs_ddd_health.web.server.http11 import Connections, RequestError, parsed
 
 from .actors import eventually, log_is_written
 

@@ -201,5 +201,5 @@ async def test_what_is_kept_grows_old_by_the_wall_clock_too(
     assert (await request(app, "/health/ready")).code == 200
     woke_up_at = time.time() + 3_600
     clock.jump(3_600)
-    monkeypatch.setattr("cqrs_ddd_health.web.answers.time.time", lambda: woke_up_at)
+    monkeypatch.setattr("cqrs_ddd_health.web.cache.time.time", lambda: woke_up_at)
     assert (await request(app, "/health/ready")).code == 503

@@ -10,8 +10,8 @@ from contextvars import Context
 import pytest
 
 from cqrs_ddd_health import HealthRegistry, InvalidOptionError, Transition
-from cqrs_ddd_health.listeners import Listeners
-from cqrs_ddd_health.readers import MAX_WAITING
+from cqrs_ddd_health.engine.listeners import Listeners
+from cqrs_ddd_health.runtime.readers import MAX_WAITING
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import Gated, Told, eventually, row_of, waiting
 
@@ -99,7 +99,7 @@ async def test_a_log_that_fails_makes_no_listener_deaf(
     def fail(*_: object, **__: object) -> None:
         raise OSError("no log today")
 
-    monkeypatch.setattr("cqrs_ddd_health.readers._logger.warning", fail)
+    monkeypatch.setattr("cqrs_ddd_health.runtime.readers._logger.warning", fail)
     registry.add_listener(listener)
     for name in ("first", "second"):
         registry.register(name, Told())

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cqrs_ddd_health import CheckSettings, HealthRegistry, HealthSettings
-from cqrs_ddd_health.per_loop import PerLoop
-from cqrs_ddd_health.web.answers import Answers, Prepared
+from cqrs_ddd_health.runtime.loop_local import PerLoop
 from cqrs_ddd_health.web.asgi import health_app
+from cqrs_ddd_health.web.cache import Answers, Prepared
 from tests.core.actors import PATIENCE_SECONDS, Gated, Told, eventually, row_of, waiting
 from tests.core.asgi_client import request
 
@@ -168,7 +168,7 @@ async def test_runs_that_never_begin_since_another_was_interrupted_are_made_anew
         return asyncio.Task(coroutine, **keywords)
 
     with monkeypatch.context() as patched:
-        patched.setattr("cqrs_ddd_health.runner.Task", interrupted)
+        patched.setattr("cqrs_ddd_health.engine.runner.Task", interrupted)
         with pytest.raises(KeyboardInterrupt):
             await registry.report()
     async with asyncio.timeout(PATIENCE_SECONDS):

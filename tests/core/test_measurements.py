@@ -17,8 +17,8 @@ from cqrs_ddd_health import (
     MemoryHeartbeatStore,
     StoredBeat,
 )
-from cqrs_ddd_health.models import FailureKind
-from cqrs_ddd_health.tallies import BOUNDS, Tally
+from cqrs_ddd_health.domain.models import FailureKind
+from cqrs_ddd_health.engine.tallies import BOUNDS, Tally
 from cqrs_ddd_health.testing import FakeCheck, FakeClock
 from tests.core.actors import answer_of_script, eventually
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from cqrs_ddd_health.models import (
+from cqrs_ddd_health.domain.models import (
     CheckResult,
     ComponentState,
     ComponentStatus,
@@ -25,7 +25,7 @@ from cqrs_ddd_health.models import (
     overall_status,
     severity,
 )
-from cqrs_ddd_health.transitions import Transition
+from cqrs_ddd_health.domain.transitions import Transition
 from tests.examples import examples
 
 from .strategies import (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings, InvalidNameError
-from cqrs_ddd_health.names import MAX_NAME_LENGTH, Name, fold, require_name
+from cqrs_ddd_health.domain.names import MAX_NAME_LENGTH, Name, fold, require_name
 
 from .strategies import names
 

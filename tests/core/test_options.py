@@ -17,7 +17,7 @@ from cqrs_ddd_health import (
     InvalidNameError,
     InvalidOptionError,
 )
-from cqrs_ddd_health.options import (
+from cqrs_ddd_health.domain.options import (
     options_from_keywords,
     require_count,
     require_positive,

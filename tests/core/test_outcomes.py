@@ -11,15 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from cqrs_ddd_health import (
-    CheckOptions,
-    CheckResult,
-    ComponentStatus,
-    HealthRegistry,
-    run_blocking,
-)
-from cqrs_ddd_health.evaluation import Outcome
-from cqrs_ddd_health.history import Results
+from cqrs_ddd_health import CheckOptions, CheckResult, ComponentStatus, HealthRegistry, run_blocking
+from cqrs_ddd_health.domain.evaluation import Outcome
+from cqrs_ddd_health.engine.history import Results
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import (
     PATIENCE_SECONDS,
@@ -289,7 +283,7 @@ async def test_who_waits_is_woken_though_no_outcome_can_be_judged(
 INTERRUPTED = """
 import asyncio
 from cqrs_ddd_health import HealthRegistry
-from cqrs_ddd_health.history import Results
+from cqrs_ddd_health.engine.history import Results
 interrupts, add = [KeyboardInterrupt()], Results.add
 def interrupted(*arguments):
     if interrupts:

@@ -16,12 +16,12 @@ from cqrs_ddd_health import (
     HealthSettings,
     MemoryHeartbeatStore,
 )
-from cqrs_ddd_health.exposure import expose
-from cqrs_ddd_health.history import MAX_RESULTS
-from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.config.settings import Detail
+from cqrs_ddd_health.engine.history import MAX_RESULTS
 from cqrs_ddd_health.testing import FakeClock
 from cqrs_ddd_health.web.asgi import health_app
-from cqrs_ddd_health.web.page import MAX_BROKEN, MAX_NEWS, page
+from cqrs_ddd_health.web.exposure import expose
+from cqrs_ddd_health.web.page.document import MAX_BROKEN, MAX_NEWS, page
 from tests.core.actors import Told
 from tests.core.asgi_client import request
 from tests.core.test_shared_heartbeats import publisher_of

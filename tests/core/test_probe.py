@@ -279,7 +279,7 @@ def test_it_imports_the_standard_library_and_nothing_else(scheme: str) -> None:
     assert done.returncode == int(scheme == "https")
     modules = done.stdout.split()
     ours = {name for name in modules if name.startswith("cqrs_ddd_health")}
-    own = ("cli", "lazily", "probe", "terminal")
+    own = ("cli", "cli.output", "cli.parser", "cli.probe", "runtime", "runtime.lazy")
     assert ours == {"cqrs_ddd_health", *(f"cqrs_ddd_health.{name}" for name in own)}
     others = {name.partition(".")[0] for name in modules} - {"cqrs_ddd_health"}
     assert others <= sys.stdlib_module_names

@@ -14,7 +14,8 @@ import pytest
 import cqrs_ddd_health
 from cqrs_ddd_health import checks
 
-from .floors import modules_of
+from .actors import answer_of_script
+from .imports import modules_of
 
 PACKAGE = Path(cqrs_ddd_health.__file__).parent
 CONSUMER = Path(__file__).parents[1] / "typing" / "consumer.py"
@@ -29,13 +30,16 @@ OPTIONAL = [
     "uvicorn",
 ]
 NEEDS_EXTRAS = {
-    "collector",
     "prometheus",
+    "web.collector",
     "web.fastapi",
-    "heartbeats.sql_connections",
-    "heartbeats.sql_reads",
-    "heartbeats.sql_statements",
+    "heartbeats.stores.sql.connection",
+    "heartbeats.stores.sql.reads",
+    "heartbeats.stores.sql.statements",
 }
+ROOMS = {
+    ".".join(file.parent.relative_to(PACKAGE).parts) for file in PACKAGE.rglob("*/__init__.py")
+} - {"checks", "cli"}
 LAZY = [cqrs_ddd_health, checks]
 MODULES = {name: text for name, text in modules_of(PACKAGE).items() if name not in NEEDS_EXTRAS}
 
@@ -64,7 +68,10 @@ def defined(text: str) -> set[str]:
 def test_every_module_says_what_is_public(module: str) -> None:
     text = modules_of(PACKAGE)[module]
     names = exported(text)
-    if module in {"web", "deploy"}:
+    if module.endswith("__main__"):
+        assert names is None
+        return
+    if module in ROOMS:
         assert names is None  # nothing but its docstring
         assert len(ast.parse(text).body) == 1
         return
@@ -166,3 +173,35 @@ def test_the_typed_consumer_uses_every_name(name: str) -> None:
 def test_the_typed_consumer_ignores_nothing_and_runs() -> None:
     assert "ignore" not in CONSUMER.read_text("utf-8").partition('"""\n\n')[2]
     assert importlib.import_module("tests.typing.consumer").everything
+
+
+PUBLIC_PATHS = {
+    "checks": "DatabaseHealthCheck",
+    "errors": "HealthError",
+    "hooks": "register_heartbeat_hook",
+    "registry": "HealthRegistry",
+    "testing": "clean_registry",
+    "web.asgi": "health_app",
+}
+
+
+@pytest.mark.parametrize("path", PUBLIC_PATHS)
+def test_the_paths_that_users_import_from_are_there(path: str) -> None:
+    assert hasattr(imported(path), PUBLIC_PATHS[path])
+
+
+@pytest.mark.parametrize("module", ["cqrs_ddd_health", "cqrs_ddd_health.cli"])
+def test_the_command_runs_where_no_script_is_installed(module: str) -> None:
+    command = [sys.executable, "-W", "error", "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"cqrs-health {cqrs_ddd_health.__version__}\n"
+
+
+def test_the_entry_point_is_still_a_function_once_its_module_was_imported() -> None:
+    source = """
+import cqrs_ddd_health.cli.parser
+from cqrs_ddd_health.cli import main
+print(callable(main))
+"""
+    assert answer_of_script(source) == "True"

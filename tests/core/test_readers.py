@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings
-from cqrs_ddd_health.readers import MAX_THREADS, MAX_WAITING, Readers
+from cqrs_ddd_health.runtime.readers import MAX_THREADS, MAX_WAITING, Readers
 from tests.core.actors import (
     PATIENCE_SECONDS,
     Gated,

@@ -21,7 +21,7 @@ from cqrs_ddd_health import (
     MemoryHeartbeatStore,
 )
 from cqrs_ddd_health.checks.connected import ConnectedCheck, ConnectedClient
-from cqrs_ddd_health.refresh import Pace, Refresher
+from cqrs_ddd_health.engine.scheduler import Pace, Refresher
 from cqrs_ddd_health.testing import FakeCheck, FakeClock
 from cqrs_ddd_health.web.asgi import health_app
 from tests.core.actors import (
@@ -388,7 +388,7 @@ async def test_a_run_that_somebody_waits_for_goes_on(registry: HealthRegistry) -
 async def test_a_check_that_ignores_its_cancellation_does_not_hold_up_the_end(
     registry: HealthRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cqrs_ddd_health.endings.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("cqrs_ddd_health.runtime.cancellation.PATIENCE_SECONDS", 0.01)
     stubborn = registry.register("check", Stubborn(), options=CheckOptions(initial_delay_seconds=0))
     async with registry.running():
         await eventually(lambda: stubborn.calls == 1)
@@ -492,7 +492,7 @@ async def test_a_run_on_another_loop_is_ended_too(registry: HealthRegistry) -> N
 async def test_a_refresh_that_fails_says_so_once_and_goes_on(
     registry: HealthRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("cqrs_ddd_health.refresh.IDLE_SECONDS", 0.001)
+    monkeypatch.setattr("cqrs_ddd_health.engine.scheduler.IDLE_SECONDS", 0.001)
     refresher, failures = registry._engine.refresher, list[int]()
     refresh = refresher._refresh
 

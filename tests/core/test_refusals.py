@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cqrs_ddd_health.heartbeats.refusals import refusal_of
+from cqrs_ddd_health.heartbeats.stores.refusals import refusal_of
 
 READS = "it takes no writes"
 

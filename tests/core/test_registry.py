@@ -20,7 +20,7 @@ from cqrs_ddd_health import (
     InvalidOptionError,
     UnknownNameError,
 )
-from cqrs_ddd_health.models import Probe
+from cqrs_ddd_health.domain.models import Probe
 from cqrs_ddd_health.testing import FakeClock, clean_registry
 from tests.core.actors import Gated, Told, eventually, kind_of, row_of, waiting
 

@@ -18,7 +18,7 @@ from cqrs_ddd_health import (
     HealthReport,
     UnknownNameError,
 )
-from cqrs_ddd_health.compat import components_dict, ready_dict, status_dict
+from cqrs_ddd_health.domain.contract import components_dict, ready_dict, status_dict
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import Told
 from tests.examples import examples

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cqrs_ddd_health import StoredBeat
-from cqrs_ddd_health.heartbeats.rows import ColumnsReader, columns_of_rows, read_of
+from cqrs_ddd_health.heartbeats.stores.rows import ColumnsReader, columns_of_rows, read_of
 
 GOOD: tuple[tuple[object, ...], ...] = (
     *(("outbox", "a b"), ("host:1", "1"), ("x", "y"), (1, 2), (0.5, 1.0), (60.0,), (0.0, 5.0)),

@@ -16,10 +16,10 @@ from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthReport, HealthSettings
-from cqrs_ddd_health.compat import components_dict, ready_dict, status_dict
-from cqrs_ddd_health.schema import schemas, write_schemas
+from cqrs_ddd_health.cli.export.schemas import schemas, write_schemas
+from cqrs_ddd_health.domain.contract import components_dict, ready_dict, status_dict
+from cqrs_ddd_health.domain.wire import LiveDict, ReadyDict, StatusDict, UpDown
 from cqrs_ddd_health.testing import FakeClock
-from cqrs_ddd_health.wire import LiveDict, ReadyDict, StatusDict, UpDown
 from tests.examples import examples
 
 from .corruptions import Json, Object, Place, Schema, accepted, changed_at, corruptions, is_accepted

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqrs_ddd_health.web.scope import accepted, bearer_token, path_below_mount, tags_asked_for
+from cqrs_ddd_health.web.request import accepted, bearer_token, path_below_mount, tags_asked_for
 
 JSON, HEALTH = b"application/json", b"application/health+json"
 OFFERED = (JSON, HEALTH)

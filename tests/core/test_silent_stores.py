@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from cqrs_ddd_health import BeatsRead, HealthRegistry, StoredBeat
-from cqrs_ddd_health.evaluation import Seen, worker_outcome
+from cqrs_ddd_health.domain.evaluation import Seen, worker_outcome
 from cqrs_ddd_health.heartbeats.reader import CHANCE_SECONDS, BeatReader
 from cqrs_ddd_health.heartbeats.shared import IDLE_SECONDS, STORE
 from cqrs_ddd_health.testing import FakeClock

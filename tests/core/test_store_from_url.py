@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cqrs_ddd_health import InvalidNameError, InvalidOptionError, MemoryHeartbeatStore
-from cqrs_ddd_health.heartbeats.from_url import store_from_url
+from cqrs_ddd_health.heartbeats.stores.from_url import store_from_url
 
 SECRET = "hunter2"
 

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 
-from cqrs_ddd_health.models import (
+from cqrs_ddd_health.cli.table import table
+from cqrs_ddd_health.domain.models import (
     ComponentStatus,
     Failure,
     HealthReport,
     HeartbeatRecord,
     overall_status,
 )
-from cqrs_ddd_health.table import table
 from tests.examples import examples
 
 from .strategies import reports

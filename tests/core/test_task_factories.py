@@ -12,9 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from cqrs_ddd_health import HealthRegistry, HealthServer, HealthSettings
-from cqrs_ddd_health.greenlets import Handover
-from cqrs_ddd_health.per_loop import PerLoop
-from cqrs_ddd_health.tasks import future_on, wait_on
+from cqrs_ddd_health.runtime.greenlets import Handover
+from cqrs_ddd_health.runtime.loop_local import PerLoop
+from cqrs_ddd_health.runtime.tasks import future_on, wait_on
 from cqrs_ddd_health.web.asgi import health_app
 from tests.core.actors import PATIENCE_SECONDS, ThreadedLoop, eventually, eventually_sync
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from cqrs_ddd_health import InvalidOptionError, TcpHealthCheck
-from cqrs_ddd_health.checks.tcp import connected
+from cqrs_ddd_health.clients.sockets import connected
 from tests.listening import LOCALHOST, listening
 
 from .actors import answer_of_script, eventually

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cqrs_ddd_health import HealthRegistry, HealthSettings, texts
-from cqrs_ddd_health.texts import hide, safe_name, safe_text, secrets_of_url
+from cqrs_ddd_health import HealthRegistry, HealthSettings
+from cqrs_ddd_health.domain import redaction as texts
+from cqrs_ddd_health.domain.redaction import hide, safe_name, safe_text, secrets_of_url
 from tests.core.actors import row_of
 
 

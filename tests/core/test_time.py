@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from cqrs_ddd_health import CheckOptions, HealthRegistry, InvalidOptionError
-from cqrs_ddd_health.clocks import SystemClock
+from cqrs_ddd_health.runtime.clock import SystemClock
 from cqrs_ddd_health.testing import FakeClock
 from tests.core.actors import (
     SHORT,

@@ -12,8 +12,8 @@ from typing import cast
 import pytest
 
 from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, HealthSettings
+from cqrs_ddd_health.domain.transitions import LOGGER, show_on_stderr
 from cqrs_ddd_health.testing import FakeCheck
-from cqrs_ddd_health.transitions import LOGGER, show_on_stderr
 from tests.core.actors import answer_of_script, eventually
 
 correlation: ContextVar[str] = ContextVar("correlation_id")

@@ -6,11 +6,11 @@ import threading
 from contextvars import Context
 from datetime import UTC, datetime
 
-from cqrs_ddd_health.evaluation import Beat
-from cqrs_ddd_health.heartbeats.fleet import Fleet, Others
+from cqrs_ddd_health.domain.evaluation import Beat
+from cqrs_ddd_health.domain.models import Probe
+from cqrs_ddd_health.domain.transitions import Transition
+from cqrs_ddd_health.heartbeats.beat_table import Fleet, Others
 from cqrs_ddd_health.heartbeats.workers import Workers, WorkersView
-from cqrs_ddd_health.models import Probe
-from cqrs_ddd_health.transitions import Transition
 
 NOON = datetime(2026, 2, 20, 12, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cqrs_ddd_health.checks.writability import refusal_of_redis, refusal_of_sql
+from cqrs_ddd_health.clients.writability import refusal_of_redis, refusal_of_sql
 
 PRIMARY = {
     "role": "master",

@@ -20,13 +20,13 @@ import pytest
 from aiormq.exceptions import AMQPConnectionError
 
 from cqrs_ddd_health import MessageBrokerHealthCheck
-from cqrs_ddd_health.checks.broker_clients import (
+from cqrs_ddd_health.checks.brokers.connect import (
     SCHEMES,
     BrokerClient,
     connect,
     require_client_library,
 )
-from cqrs_ddd_health.transitions import LOGGER
+from cqrs_ddd_health.domain.transitions import LOGGER
 from tests.asking import asked, failure_of, kinds_of, registry_of, row_of
 from tests.brokers import amqp_methods, kafka_requests, mqtt_packets, nats_words
 from tests.fault_servers import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cqrs_ddd_health import HealthRegistry
-from cqrs_ddd_health.collector import HealthCollector
+from cqrs_ddd_health.web.collector import HealthCollector
 from tests.dashboards import metrics_in, page_of, questions_of
 
 _SERIES = {"histogram": ("_bucket", "_count"), "counter": ("_total",), "gauge": ("",)}

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import cqrs_ddd_health
-from tests.core.floors import modules_of
+from tests.core.imports import modules_of
 from tests.core.test_public_api import NEEDS_EXTRAS
 from tests.environments import Environment, run
 from tests.service import Service, bare_environment
@@ -94,7 +94,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(in_wheel: dict[str, bytes]
 
 def test_the_wheel_holds_what_is_not_python(in_wheel: dict[str, bytes]) -> None:
     assert "cqrs_ddd_health/py.typed" in in_wheel
-    assert b"<html" in in_wheel["cqrs_ddd_health/web/page.html"]
+    assert b"<html" in in_wheel["cqrs_ddd_health/web/page/page.html"]
 
 
 def test_the_sdist_holds_what_a_packager_needs(in_sdist: dict[str, bytes]) -> None:

@@ -12,10 +12,10 @@ import trustme
 from sqlalchemy import make_url
 
 from cqrs_ddd_health import HealthRegistry, InvalidOptionError, SettingsError
-from cqrs_ddd_health.checks.driver_arguments import driver_arguments
 from cqrs_ddd_health.checks.from_url import check_from_url
-from cqrs_ddd_health.heartbeats.from_url import store_from_url
-from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore
+from cqrs_ddd_health.clients.driver_arguments import driver_arguments
+from cqrs_ddd_health.heartbeats.stores.from_url import store_from_url
+from cqrs_ddd_health.heartbeats.stores.sql.store import SqlHeartbeatStore
 from tests.asking import asked_at
 from tests.beats import beat
 from tests.servers import OwnPostgres, SharedServer, shared_servers

@@ -14,8 +14,8 @@ from sqlalchemy import URL
 from cqrs_ddd_health import HealthRegistry, HealthSettings, SettingsError
 from cqrs_ddd_health.checks.connected import ConnectedCheck
 from cqrs_ddd_health.checks.from_url import check_from_url
+from cqrs_ddd_health.domain.redaction import safe_text
 from cqrs_ddd_health.errors import InvalidOptionError
-from cqrs_ddd_health.texts import safe_text
 from tests.clients import async_redis, tell
 from tests.core.actors import row_of
 from tests.processes import LOCALHOST, free_port

@@ -14,9 +14,9 @@ from prometheus_client import exposition
 from prometheus_client.parser import text_string_to_metric_families
 
 from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, HealthServer, HealthSettings
-from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.config.settings import Detail
 from cqrs_ddd_health.testing import FakeCheck
-from cqrs_ddd_health.web import formats
+from cqrs_ddd_health.web import responses as formats
 from cqrs_ddd_health.web.asgi import health_app
 from tests.core.actors import eventually, log_is_written
 from tests.core.asgi_client import Response, request
@@ -220,7 +220,7 @@ async def test_without_the_library_it_is_not_there_and_the_log_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    monkeypatch.delitem(sys.modules, "cqrs_ddd_health.collector", raising=False)
+    monkeypatch.delitem(sys.modules, "cqrs_ddd_health.web.collector", raising=False)
     registry = registry_with()
     check = registry.register("database", FakeCheck())
     app = health_app(registry)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import pytest
 
 from cqrs_ddd_health import HealthSettings
-from cqrs_ddd_health.deploy.rendering import KINDS, rendered
-from cqrs_ddd_health.deploy.values import DeployValues
+from cqrs_ddd_health.cli.export.rendering import KINDS, rendered
+from cqrs_ddd_health.cli.export.values import DeployValues
+from cqrs_ddd_health.domain.transitions import LOGGER
 from cqrs_ddd_health.testing import clean_registry
-from cqrs_ddd_health.transitions import LOGGER
 from tests.core.actors import eventually
 from tests.documents import Namespace, blocks_of, python_blocks
 from tests.service import bare_environment, run_cli

@@ -31,8 +31,8 @@ import redis.asyncio
 import sqlalchemy
 
 import cqrs_ddd_health
-from tests.core.floors import modules_of
 from tests.core.foreign_names import defined_names, foreign_private_names
+from tests.core.imports import modules_of
 
 
 class Unpromised(NamedTuple):

@@ -28,12 +28,12 @@ from cqrs_ddd_health import (
     MemoryHeartbeatStore,
     StoredBeat,
 )
-from cqrs_ddd_health.collector import encoded, is_collected_by
+from cqrs_ddd_health.engine.tallies import BOUNDS
 from cqrs_ddd_health.prometheus import HealthCollector
-from cqrs_ddd_health.tallies import BOUNDS
 from cqrs_ddd_health.testing import FakeCheck, FakeClock
-from cqrs_ddd_health.web import formats
+from cqrs_ddd_health.web import responses as formats
 from cqrs_ddd_health.web.asgi import health_app
+from cqrs_ddd_health.web.collector import encoded, is_collected_by
 from tests.contract.stage import Stage, stage_in
 from tests.core.asgi_client import request
 from tests.documents import python_blocks

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from cqrs_ddd_health.domain.transitions import LOGGER
 from cqrs_ddd_health.testing import clean_registry
-from cqrs_ddd_health.transitions import LOGGER
 from tests.documents import Block, Namespace, python_blocks
 from tests.given import Broker, Elasticsearch, database, redis_client
 from tests.servers import OwnRedis

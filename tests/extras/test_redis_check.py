@@ -13,13 +13,8 @@ import redis
 import redis.asyncio
 from redis.asyncio.cluster import RedisCluster
 
-from cqrs_ddd_health import (
-    ComponentStatus,
-    HealthRegistry,
-    InvalidOptionError,
-    RedisHealthCheck,
-)
-from cqrs_ddd_health.exposure import expose
+from cqrs_ddd_health import ComponentStatus, HealthRegistry, InvalidOptionError, RedisHealthCheck
+from cqrs_ddd_health.web.exposure import expose
 from tests.asking import NAME, asked, asked_at, failure_of, registry_of, row_of
 from tests.clients import async_redis, sync_redis, tell
 from tests.processes import LOCALHOST

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError, StoredBeat
-from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
+from cqrs_ddd_health.heartbeats.stores.redis import RedisHeartbeatStore
 from cqrs_ddd_health.testing import HeartbeatStoreConformance
 from tests.beats import GARBAGE_NAMES, beat, numbers
 from tests.clients import aged, async_redis, tell
@@ -256,7 +256,7 @@ async def test_a_value_that_is_too_long_does_not_leave_the_server(own: Place) ->
 async def test_values_of_too_many_bytes_together_are_counted(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cqrs_ddd_health.heartbeats.redis.MAX_BYTES", 1_000)
+    monkeypatch.setattr("cqrs_ddd_health.heartbeats.stores.redis.MAX_BYTES", 1_000)
     store = place.store()
     await store.publish(jobs(40))
     await aged(place.client, store._keys, 10)

@@ -14,7 +14,7 @@ import aiomqtt
 import pytest
 
 from cqrs_ddd_health import InvalidCheckError, MessageBrokerHealthCheck
-from cqrs_ddd_health.checks import round_trips
+from cqrs_ddd_health.checks.brokers import round_trips
 from tests.asking import asked, failure_of, kinds_of, registry_of, row_of
 from tests.brokers import (
     KAFKA_CLIENTS,

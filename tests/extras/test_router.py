@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from jsonschema import Draft202012Validator
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings, InvalidOptionError, SettingsError
-from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.config.settings import Detail
 from cqrs_ddd_health.testing import FakeClock
 from cqrs_ddd_health.web.asgi import health_app
 from cqrs_ddd_health.web.fastapi import health_router

@@ -19,9 +19,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from cqrs_ddd_health import HeartbeatStore, InvalidNameError, InvalidOptionError
-from cqrs_ddd_health.heartbeats import sql_connections, sql_statements
-from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore, ddl
-from cqrs_ddd_health.heartbeats.sql_reads import MAX_LENGTH
+from cqrs_ddd_health.heartbeats.stores.sql import connection as sql_connections
+from cqrs_ddd_health.heartbeats.stores.sql import statements as sql_statements
+from cqrs_ddd_health.heartbeats.stores.sql.reads import MAX_LENGTH
+from cqrs_ddd_health.heartbeats.stores.sql.store import SqlHeartbeatStore, ddl
 from cqrs_ddd_health.testing import HeartbeatStoreConformance
 from tests.beats import GARBAGE_NAMES, age, beat, numbers
 from tests.servers import OwnPostgres, shared_servers
@@ -163,7 +164,7 @@ class TestShared(SharedStoreCases):
 WRITER = """
 import asyncio, sys
 from cqrs_ddd_health import StoredBeat
-from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore
+from cqrs_ddd_health.heartbeats.stores.sql.store import SqlHeartbeatStore
 
 async def main(url, namespace, token):
     store = SqlHeartbeatStore(url, namespace=namespace)
@@ -618,7 +619,7 @@ async def test_many_calls_at_once_take_turns_on_one_connection(place: Place) -> 
 FORK = """
 import asyncio, os, sys
 from cqrs_ddd_health import StoredBeat
-from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore
+from cqrs_ddd_health.heartbeats.stores.sql.store import SqlHeartbeatStore
 
 store = SqlHeartbeatStore(sys.argv[1], namespace=sys.argv[2])
 

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from cqrs_ddd_health import HeartbeatStore
-from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
-from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore
+from cqrs_ddd_health.heartbeats.stores.redis import RedisHeartbeatStore
+from cqrs_ddd_health.heartbeats.stores.sql.store import SqlHeartbeatStore
 from tests.beats import beat, numbers
 from tests.clients import async_redis, tell
 from tests.fault_servers import FaultProxy

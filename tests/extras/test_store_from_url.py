@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from cqrs_ddd_health import InvalidOptionError
-from cqrs_ddd_health.heartbeats.from_url import store_from_url
-from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
-from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore, ddl
-from cqrs_ddd_health.texts import safe_text
+from cqrs_ddd_health.domain.redaction import safe_text
+from cqrs_ddd_health.heartbeats.stores.from_url import store_from_url
+from cqrs_ddd_health.heartbeats.stores.redis import RedisHeartbeatStore
+from cqrs_ddd_health.heartbeats.stores.sql.store import SqlHeartbeatStore, ddl
 
 SECRET = "hunter2"
 

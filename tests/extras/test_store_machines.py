@@ -12,9 +12,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import func, update
 
 from cqrs_ddd_health import HeartbeatStore
-from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
-from cqrs_ddd_health.heartbeats.sql import SqlHeartbeatStore
-from cqrs_ddd_health.heartbeats.sql_statements import TABLE
+from cqrs_ddd_health.heartbeats.stores.redis import RedisHeartbeatStore
+from cqrs_ddd_health.heartbeats.stores.sql.statements import TABLE
+from cqrs_ddd_health.heartbeats.stores.sql.store import SqlHeartbeatStore
 from tests.clients import aged, async_redis
 from tests.heartbeat_machine import Age, machine_of
 from tests.servers import OwnRedis, SharedServer, shared_servers

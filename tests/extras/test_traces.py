@@ -13,8 +13,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from cqrs_ddd_health import HealthRegistry
+from cqrs_ddd_health.domain.transitions import LOGGER, asked_with
 from cqrs_ddd_health.testing import FakeCheck
-from cqrs_ddd_health.transitions import LOGGER, asked_with
 from tests.core.actors import answer_of_script, eventually
 
 TRACER = TracerProvider(shutdown_on_exit=False).get_tracer("tests")

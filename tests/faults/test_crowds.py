@@ -121,7 +121,7 @@ async def test_askers_that_are_cancelled_end_no_flight_and_leave_no_callback(
 
 def callbacks() -> int:
     """How many askers any flight still has to tell."""
-    from cqrs_ddd_health.flights import Flight
+    from cqrs_ddd_health.engine.single_flight import Flight
 
     gc.collect()
     return sum(len(found.waiting) for found in gc.get_objects() if isinstance(found, Flight))

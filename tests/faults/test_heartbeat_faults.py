@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cqrs_ddd_health import ComponentStatus, HealthRegistry, HeartbeatStore, StoredBeat
-from cqrs_ddd_health.heartbeats.from_url import store_from_url
-from cqrs_ddd_health.heartbeats.redis import RedisHeartbeatStore
+from cqrs_ddd_health.heartbeats.stores.from_url import store_from_url
+from cqrs_ddd_health.heartbeats.stores.redis import RedisHeartbeatStore
 from tests.clients import aged, async_redis, tell
 from tests.fault_servers import FaultProxy
 from tests.faults.figures import Record

@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx
 
 from cqrs_ddd_health import HealthRegistry
-from cqrs_ddd_health.exporting import export
+from cqrs_ddd_health.cli.export.dispatch import export
 from cqrs_ddd_health.prometheus import start_metrics_server
 from tests.processes import LOCALHOST, OwnServer
 from tests.service import Service, bare_environment

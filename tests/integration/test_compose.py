@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 import pytest
 import yaml
 
-from cqrs_ddd_health.deploy.rendering import KINDS, rendered
-from cqrs_ddd_health.deploy.values import DeployValues
-from cqrs_ddd_health.settings import HealthSettings
+from cqrs_ddd_health.cli.export.rendering import KINDS, rendered
+from cqrs_ddd_health.cli.export.values import DeployValues
+from cqrs_ddd_health.config.settings import HealthSettings
 from tests.service import Service, bare_environment, run_cli
 
 Object: TypeAlias = dict[str, Any]

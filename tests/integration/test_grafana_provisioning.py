@@ -12,8 +12,8 @@ import yaml
 from grafana_foundation_sdk.models.alerting import Rule
 
 from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, HealthSettings
-from cqrs_ddd_health.deploy.rendering import rendered
-from cqrs_ddd_health.deploy.values import DeployValues
+from cqrs_ddd_health.cli.export.rendering import rendered
+from cqrs_ddd_health.cli.export.values import DeployValues
 from cqrs_ddd_health.prometheus import start_metrics_server
 from cqrs_ddd_health.testing import FakeCheck
 from tests.core.actors import eventually_sync

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from cqrs_ddd_health import HealthSettings, HeartbeatFile
-from cqrs_ddd_health.deploy.rendering import rendered
-from cqrs_ddd_health.deploy.values import DeployValues
+from cqrs_ddd_health.cli.export.rendering import rendered
+from cqrs_ddd_health.cli.export.values import DeployValues
 from tests.core.actors import eventually_sync
 from tests.documents import blocks_of
 from tests.service import Service, bare_environment, run_cli

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 
 from cqrs_ddd_health import CheckResult, HealthRegistry, HealthServer, HealthSettings
-from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.config.settings import Detail
 from cqrs_ddd_health.web.asgi import health_app
 from cqrs_ddd_health.web.fastapi import health_router
 from tests.core.actors import Told

@@ -12,10 +12,10 @@ import pytest
 from fastapi import FastAPI
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings
-from cqrs_ddd_health.openapi import openapi
-from cqrs_ddd_health.settings import Detail
+from cqrs_ddd_health.config.settings import Detail
 from cqrs_ddd_health.web.asgi import health_app
 from cqrs_ddd_health.web.fastapi import health_router
+from cqrs_ddd_health.web.openapi import openapi
 from tests.core.actors import Told
 from tests.core.asgi_client import Application
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from cqrs_ddd_health import CheckOptions, CheckResult, HealthRegistry, HealthSettings
-from cqrs_ddd_health.collector import HealthCollector, encoded
 from cqrs_ddd_health.testing import FakeCheck
-from cqrs_ddd_health.web import formats
+from cqrs_ddd_health.web import responses as formats
+from cqrs_ddd_health.web.collector import HealthCollector, encoded
 from tests.core.actors import eventually_sync
 
 from .monitoring import run_tool, watched_demo

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, assert_type
 
+from pydantic.json_schema import JsonSchemaValue
+
 from cqrs_ddd_health import (
     AlembicHealthCheck,
     BeatsRead,
@@ -40,28 +42,32 @@ from cqrs_ddd_health import (
     InvalidNameError,
     InvalidOptionError,
     Listener,
+    Measurements,
     MemoryHealthCheck,
     MemoryHeartbeatStore,
     MessageBrokerHealthCheck,
+    OptionOrigin,
     PastResult,
     PoolSaturationHealthCheck,
+    ReadyDict,
     RedisHealthCheck,
     ServerError,
     ServiceInfo,
     SettingsError,
+    SigtermDrain,
+    StatusDict,
     StoredBeat,
     TcpHealthCheck,
     Transition,
     UnknownNameError,
+    UpDown,
     __version__,
     drain_on_sigterm,
+    openapi,
     run_blocking,
 )
-from cqrs_ddd_health.draining import SigtermDrain
-from cqrs_ddd_health.measurements import Measurements
 from cqrs_ddd_health.testing import FakeCheck, FakeClock, HeartbeatStoreConformance, clean_registry
 from cqrs_ddd_health.web.asgi import Authorizer, HealthApp, Scope, health_app
-from cqrs_ddd_health.wire import StatusDict, UpDown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -206,6 +212,9 @@ def register(registry: HealthRegistry) -> None:
         assert_type(past.state, Literal["up", "degraded", "down"])
         assert_type(past.at, datetime)
         assert_type(past.latency_seconds, float)
+    for origin in registry.origins("database").values():
+        assert_type(origin, OptionOrigin)
+        assert_type(origin.origin, str)
     measured = registry.measurements()
     assert_type(measured, Measurements)
     assert_type(measured.report, HealthReport)
@@ -249,6 +258,9 @@ async def ask(registry: HealthRegistry) -> None:
     assert_type(status, StatusDict)
     assert_type(status["status"], Literal["healthy", "unhealthy"])
     assert_type(status["heartbeats"], dict[str, str | None])
+    ready: ReadyDict = {"ready": True, "components": {"database": "up"}}
+    assert_type(ready["components"], dict[str, UpDown])
+    assert_type(openapi("/health"), JsonSchemaValue)
 
 
 def ask_sync() -> None:

@@ -1,0 +1,5 @@
+"""`cqrs-health`: health from a terminal."""
+
+from .parser import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""How we connect to what we were given a URL of."""

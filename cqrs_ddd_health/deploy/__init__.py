@@ -1,1 +1,0 @@
-"""Files to deploy health with: monitoring, alerts, dashboards and probes, made of the settings."""

@@ -1,0 +1,1 @@
+"""Where beats are kept."""
