@@ -20,12 +20,13 @@ from cqrs_ddd_health import (
     HealthServer,
     HealthSettings,
     InvalidOptionError,
+    MemoryHeartbeatStore,
     MessageBrokerHealthCheck,
     RedisHealthCheck,
 )
 from cqrs_ddd_health.checks import Check
+from cqrs_ddd_health.runtime.threads import LoopThread, is_own_loop
 from cqrs_ddd_health.testing import FakeCheck, FakeClock, clean_registry
-from cqrs_ddd_health.threads import LoopThread, is_own_loop
 
 from .actors import Blocked, Gated, Stubborn, ThreadedLoop, eventually_sync, kind_of, row_of
 from .test_health_server import LoopSpy, code_of
@@ -388,6 +389,17 @@ def test_what_a_registry_was_asked_on_ends_with_it() -> None:
     registry.close()
     registry.close()
     assert own_threads() <= before
+
+
+def test_a_registry_that_shares_beats_ends_that_thread_too() -> None:
+    before = set(threading.enumerate())
+    store = MemoryHeartbeatStore()
+    registry = HealthRegistry(heartbeat_store=store)
+    registry.heartbeat("worker")
+    eventually_sync(lambda: len(asyncio.run(store.read()).beats) == 1)
+    registry.close()
+    assert set(threading.enumerate()) <= before
+    assert asyncio.run(store.read()).beats == []  # it said goodbye
 
 
 async def test_a_clean_registry_is_closed_inside_a_loop_too() -> None:

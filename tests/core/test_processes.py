@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from cqrs_ddd_health import forks
+from cqrs_ddd_health.runtime import forking as forks
 from tests.core.actors import FORKS, PATIENCE_SECONDS, answer_of_script, run_script
 
 _BEGIN = """
@@ -91,6 +91,25 @@ print("parent")
 
 
 @by_python_and_by_c
+def test_a_registry_that_ends_in_a_forked_child_leaves_the_parents_thread_alone(fork: str) -> None:
+    source = """
+import gc
+one = HealthRegistry()
+one.register("check", lambda: True)
+one.report_sync()
+def child():
+    global one
+    del one
+    gc.collect()
+    print("child")
+in_child(child)
+assert one.report_sync(deadline_seconds=10).status == "healthy"
+print("parent")
+"""
+    assert answer_of(in_child(fork) + source).split() == ["child", "parent"]
+
+
+@by_python_and_by_c
 def test_a_forked_child_is_not_held_up_by_what_hangs_in_its_parent(fork: str) -> None:
     source = """
 registry = HealthRegistry(own_loop=True)
@@ -126,7 +145,8 @@ in_child(child)
 def test_a_child_forked_while_locks_are_held_and_listeners_talk_works(fork: str) -> None:
     source = """
 import logging
-from cqrs_ddd_health import readers, registry as registry_module
+from cqrs_ddd_health import registry as registry_module
+from cqrs_ddd_health.runtime import readers
 from cqrs_ddd_health.testing import FakeClock
 told, said = [], []
 class Handler(logging.Handler):

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from pathlib import Path
 
 import httpx
 import sqlalchemy
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-from cqrs_ddd_health import DatabaseHealthCheck, HealthRegistry, RedisHealthCheck
+from cqrs_ddd_health import (
+    CheckSettings,
+    DatabaseHealthCheck,
+    HealthRegistry,
+    HealthSettings,
+    RedisHealthCheck,
+)
 from cqrs_ddd_health.checks.callable import is_loop_bound
 from tests.clients import async_redis, sync_redis
 
@@ -53,3 +62,16 @@ def test_what_belongs_to_a_loop_is_known_by_its_library() -> None:
     assert is_loop_bound(RedisHealthCheck(async_redis(1))) is True
     with sync_redis(1) as client:
         assert is_loop_bound(RedisHealthCheck(client)) is False
+
+
+def test_clients_of_the_settings_are_closed_without_a_loop_too(tmp_path: Path) -> None:
+    file = tmp_path / "database.sqlite3"
+    file.touch()
+    url = SecretStr(f"sqlite+aiosqlite:///{file}")
+    settings = HealthSettings(checks={"database": CheckSettings(url=url)})
+    registry = HealthRegistry(settings=settings)
+    registry.register_from_settings()
+    before = set(threading.enumerate())
+    assert registry.report_sync().components[0].state == "up"
+    registry.close()
+    assert set(threading.enumerate()) <= before
