@@ -191,14 +191,14 @@ core: $(VENV)/.dev
 extras: $(VENV)/.dev
 	$(call run-tests,extras,$(PY),tests/extras $(HALVES),$(GREENLETS))
 
-DEVELOPMENT := env PYTHONDEVMODE=1 PYTHONWARNINGS=error
+STRICT := env PYTHONWARNINGS=error
 SHUFFLE ?= 1
 
 .PHONY: bare
-# Here also in another order than usual, in Python's development mode, and with each warning an
-# error in every process: no test may depend on that. Another order: make bare SHUFFLE=2
+# Here also in another order than usual, and with each warning an error in every process: no test
+# may depend on that. Another order, in Python's development mode: PYTHONDEVMODE=1 make bare SHUFFLE=2
 bare: $(BARE_VENV)/.bare  ## run the core tests with no extra installed
-	$(call run-tests,bare,$(DEVELOPMENT) $(BARE_PY),tests/core $(HALVES) --shuffle $(SHUFFLE),)
+	$(call run-tests,bare,$(STRICT) $(BARE_PY),tests/core $(HALVES) --shuffle $(SHUFFLE),)
 
 # Properties are tried on fewer examples than `make test` takes. What is made by the newest pydantic,
 # byte for byte, is not made by an old one.

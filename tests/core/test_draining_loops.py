@@ -13,7 +13,7 @@ import pytest
 
 from cqrs_ddd_health import HealthRegistry, drain_on_sigterm
 from cqrs_ddd_health.runtime import sigterm
-from tests.core.actors import FORKS, PATIENCE_SECONDS, eventually
+from tests.core.actors import FORKS, PATIENCE_SECONDS, eventually, without_slowness
 from tests.core.sigterms import LONG, SOON, Server, terminate
 
 pytestmark = pytest.mark.usefixtures("unchanged_sigterm")
@@ -159,13 +159,14 @@ drain_on_sigterm(registry, delay_seconds={delay})
 
 def run(code: str, *, delay: float, prelude: str = "") -> subprocess.CompletedProcess[str]:
     """Run a process that holds SIGTERM back, with nobody's handler under it."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", CHILD.format(code=code, delay=delay, prelude=prelude)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+    return without_slowness(done)
 
 
 def test_with_no_handler_the_signal_ends_the_process_after_the_delay() -> None:
