@@ -30,7 +30,10 @@ def test_the_clients_of_an_application_are_used_on_its_loop_alone(how: str, reco
         timeout=240,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # Of what was asked too early the log says once what to do.
+    (*early,) = done.stderr.splitlines()
+    assert (done.returncode, len(early)) == (0, 0 if how == "inside" else 1), done.stderr
+    assert all("is pending" in line for line in early)
     seen = json.loads(done.stdout)
     assert seen["queries"] > 100
     assert seen["reports"] > 100
