@@ -24,9 +24,9 @@ import asyncpg
 import redis.asyncio
 
 from cqrs_ddd_health import HealthRegistry, HealthSettings, HeartbeatStore, StoredBeat
-from cqrs_ddd_health.engine.single_flight import JITTER
 from cqrs_ddd_health.heartbeats.publisher import MAX_INTERVAL_SECONDS
 from cqrs_ddd_health.heartbeats.stores.from_url import store_from_url
+from cqrs_ddd_health.runtime.clock import JITTER
 
 from .measure import Result, after, async_timer, at_most, compared, judged, taking_turns
 
