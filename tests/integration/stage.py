@@ -27,7 +27,7 @@ PACE = CheckOptions(interval_seconds=0.2, down_interval_seconds=0.2, initial_del
 def main() -> None:
     """Serve until SIGTERM."""
     directory = Path(sys.argv[1])
-    registry = HealthRegistry(BEAT_TIMEOUT_SECONDS)
+    registry = HealthRegistry(BEAT_TIMEOUT_SECONDS, own_loop=True)
     for name in CHECKS:
         check = _check(directory / _file_of(name))
         registry.register(name, check, critical=name != "search", timeout_seconds=1, options=PACE)

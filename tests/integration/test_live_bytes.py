@@ -57,7 +57,7 @@ def registry_of(detail: Detail) -> HealthRegistry:
             "max_heartbeats": 1,
         }
     )
-    registry = HealthRegistry(settings=settings)
+    registry = HealthRegistry(settings=settings, own_loop=True)
     registry.register("up", Told(CheckResult(details={"pool": {"size": 5}})), tags=["db"])
     registry.register("slow", Told(CheckResult(state="degraded", message="slow")), tags=["db"])
     registry.register("broken", Told(OSError("gone")), probes=("ready", "startup"))
