@@ -148,7 +148,7 @@ class Given(dict[str, object]):
 
     def __init__(self, entries: Mapping[str, object], left_out: int) -> None:
         super().__init__(entries)
-        self.left_out = left_out
+        self.left_out: int = left_out
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> CoreSchema:
