@@ -14,7 +14,7 @@ from _thread import RLock
 from collections.abc import Callable
 from contextlib import suppress
 
-__all__ = ["IS_KNOWN", "at_fork", "new_mark", "notice_fork"]
+__all__ = ["IS_KNOWN", "at_fork", "leave_to_the_parent", "new_mark", "notice_fork"]
 
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK, for which the mmap module has no name
 
@@ -58,11 +58,20 @@ IS_KNOWN, _set_known = new_mark()
 
 _begins: list[Callable[[], None]] = []
 _locks: dict[int, RLock] = {}
+_left_to_the_parent: list[object] = []
 
 
 def at_fork(begin: Callable[[], None]) -> None:
     """Have `begin` called in each child of a fork, before anything else of ours is done there."""
     _begins.append(begin)
+
+
+def leave_to_the_parent(what: object) -> None:
+    """Keep a loop, or what holds sockets of one, from being collected in a child of a fork.
+
+    It would take its sockets out of the epoll set that the two processes share.
+    """
+    _left_to_the_parent.append(what)
 
 
 def notice_fork() -> None:

@@ -11,15 +11,12 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from .cancellation import close_in_time, end_on
+from .forking import leave_to_the_parent
 from .tasks import all_of
 
 __all__ = ["PerLoop"]
 
 T = TypeVar("T")
-
-# In a child of a fork. Collected there, they would take their sockets out of the parent's epoll
-# set: the two processes share it.
-_left_to_the_parent: list[object] = []
 
 
 class PerLoop(Generic[T]):
@@ -37,7 +34,7 @@ class PerLoop(Generic[T]):
 
     def begin_process(self) -> None:
         """Start anew in a forked child: the sockets are the parent's, and stay open for it."""
-        _left_to_the_parent.append((self._clients, self._opening, self._lent))
+        leave_to_the_parent((self._clients, self._opening, self._lent))
         self._clients = {}
         self._opening = WeakKeyDictionary()
         self._lent = {}

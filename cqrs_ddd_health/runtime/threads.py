@@ -18,7 +18,7 @@ from inspect import iscoroutine
 from typing import NoReturn, Protocol, TypeVar
 
 from .cancellation import PATIENCE_SECONDS, end_loop
-from .forking import at_fork, notice_fork
+from .forking import at_fork, leave_to_the_parent, notice_fork
 from .greenlets import Joinable, RLock, start_loop, start_thread
 from .tasks import wait_on
 
@@ -201,10 +201,6 @@ def _deliver(answer: asyncio.Future[T], result: T) -> None:
 
 _own_loops: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
 
-# In a child of a fork: collected there, a loop would take its sockets out of the epoll set that
-# the child shares with its parent.
-_left_to_the_parent: list[AbstractEventLoop] = []
-
 
 def own_loop() -> AbstractEventLoop:
     """Return a new loop that is the library's: no client of the application lives on it."""
@@ -232,7 +228,7 @@ class LoopThread:
     def begin_process(self) -> None:
         """Start anew in a forked child: the thread stayed with the parent."""
         if self._loop is not None:
-            _left_to_the_parent.append(self._loop)
+            leave_to_the_parent(self._loop)
         self._lock = RLock()
         self._loop = None
         self._thread: Joinable | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from cqrs_ddd_health.domain.options import require_host, require_port
 from cqrs_ddd_health.errors import ServerError
 from cqrs_ddd_health.runtime.cancellation import PATIENCE_SECONDS, end_loop
-from cqrs_ddd_health.runtime.forking import at_fork, notice_fork
+from cqrs_ddd_health.runtime.forking import at_fork, leave_to_the_parent, notice_fork
 from cqrs_ddd_health.runtime.greenlets import Handover, NoThreadsError, running_loop, start_loop
 from cqrs_ddd_health.runtime.threads import own_loop, raising
 from cqrs_ddd_health.runtime.uwsgi import require_threads
@@ -30,10 +30,6 @@ EXIT_SECONDS = 6 * PATIENCE_SECONDS
 
 BACKLOG = 2_048
 """How many clients may wait to be accepted, as far as the system lets them."""
-
-# In a child of a fork: collected there, a loop would take its sockets out of the epoll set that
-# the child shares with its parent.
-_left_to_the_parent: list[object] = []
 
 
 class BackgroundServer:
@@ -105,7 +101,7 @@ class BackgroundServer:
         service, self._service = self._service, None
         if service is not None:
             service.abandon()
-            _left_to_the_parent.append(service)
+            leave_to_the_parent(service)
 
     def _enter(self, owner: AbstractEventLoop | None) -> None:
         notice_fork()
